@@ -1,0 +1,149 @@
+import { chmodSync, mkdtempSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { beforeEach, describe, expect, it } from 'vitest';
+import { ConfigError, loadConfig, type Service, sqlitePath } from './config.ts';
+
+let dir: string;
+beforeEach(() => {
+  dir = mkdtempSync(join(tmpdir(), 'tollgate-config-'));
+});
+const local = (more: Record<string, string> = {}) => ({ KEYSTORE_URL: `sqlite:${dir}/k.sqlite`, ...more });
+const SECRET = 'Zm9yIHRlc3RzIG9ubHksIDQ4IHJhbmRvbSBieXRlcw==';
+const production = {
+  NODE_ENV: 'production',
+  KEYSTORE_URL: 'sqlite:/var/lib/tollgate/k.sqlite',
+  TOLLGATE_SECRET: SECRET,
+  PUBLIC_BILLING_URL: 'https://buy.example.com/',
+  PUBLIC_GATEWAY_URL: 'https://api.example.com',
+  UPSTREAM_URL: 'http://10.0.0.2:3000',
+  STRIPE_SECRET_KEY: 'rk_live_1234567890',
+  STRIPE_WEBHOOK_SECRET: 'whsec_1234567890',
+};
+function problemsOf(env: Record<string, string>, service: Service = 'all'): string[] {
+  try {
+    loadConfig(env, service);
+    return [];
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    return error.problems.map((problem) => problem.variable).sort();
+  }
+}
+
+describe('configuration', () => {
+  it('has defaults that run on a fresh machine, with a generated secret kept private', () => {
+    const config = loadConfig(local(), 'all');
+    expect(config).toMatchObject({
+      host: '127.0.0.1',
+      gatewayPort: 8010,
+      billingPort: 8011,
+      sandboxPort: 8012,
+      publicBillingUrl: 'http://127.0.0.1:8011',
+      publicGatewayUrl: 'http://127.0.0.1:8010',
+      keyPrefix: 'tg',
+      stripe: null,
+      upstreamUrl: null,
+      production: false,
+    });
+    const file = join(dir, 'server-secret');
+    expect(statSync(file).mode & 0o777).toBe(0o600);
+    expect(readFileSync(file, 'utf8').trim()).toBe(config.serverSecret);
+    expect(Buffer.from(config.serverSecret, 'base64')).toHaveLength(48);
+    expect(loadConfig(local(), 'all').serverSecret).toBe(config.serverSecret);
+  });
+
+  it('refuses a generated secret that others can read, and says the remedy', () => {
+    loadConfig(local(), 'all');
+    chmodSync(join(dir, 'server-secret'), 0o644);
+    expect(() => loadConfig(local(), 'all')).toThrow(/chmod 600/);
+  });
+
+  it('reports every mistake at once, each with its name and an example', () => {
+    const env = local({
+      GATEWAY_PORT: '99999',
+      BILLING_PORT: 'abc',
+      KEY_PREFIX: 'Has_Underscore',
+      UPSTREAM_URL: 'ftp://x',
+      STRIPE_SECRET_KEY: 'pk_test_123456',
+      TOLLGATE_SECRET: 'short',
+      LOG_LEVEL: 'loud',
+      RATE_LIMIT_PRO: 'many',
+      STRIPE_PRICE_MAP: 'price_1:nosuchplan;prod_2:pro',
+      TRUSTED_PROXIES: '10.0.0.0/8,nonsense',
+    });
+    expect(problemsOf(env)).toEqual([
+      'BILLING_PORT',
+      'GATEWAY_PORT',
+      'KEY_PREFIX',
+      'LOG_LEVEL',
+      'RATE_LIMIT_PRO',
+      'STRIPE_PRICE_MAP',
+      'STRIPE_PRICE_MAP',
+      'STRIPE_SECRET_KEY',
+      'TOLLGATE_SECRET',
+      'TRUSTED_PROXIES',
+      'UPSTREAM_URL',
+    ]);
+    expect(() => loadConfig(env, 'all')).toThrow(
+      /11 problems[\s\S]*GATEWAY_PORT is not a port number\n {4}for example: GATEWAY_PORT=8010/,
+    );
+  });
+
+  it('never repeats a secret in its message', () => {
+    for (const name of ['STRIPE_SECRET_KEY', 'STRIPE_WEBHOOK_SECRET', 'TOLLGATE_SECRET']) {
+      expect(() => loadConfig(local({ [name]: 'Pa55word' }), 'all')).toThrow(ConfigError);
+      expect(() => loadConfig(local({ [name]: 'Pa55word' }), 'all')).not.toThrow(/Pa55word/);
+    }
+  });
+
+  it('reads secrets from files, and refuses both forms at once, a missing and an empty file', () => {
+    const file = join(dir, 'secret');
+    writeFileSync(file, `${SECRET}\n`);
+    expect(loadConfig(local({ TOLLGATE_SECRET_FILE: file }), 'all').serverSecret).toBe(SECRET);
+    expect(problemsOf(local({ TOLLGATE_SECRET_FILE: file, TOLLGATE_SECRET: SECRET }))).toEqual([
+      'TOLLGATE_SECRET_FILE',
+    ]);
+    expect(problemsOf(local({ TOLLGATE_SECRET_FILE: join(dir, 'none') }))).toEqual(['TOLLGATE_SECRET_FILE']);
+    writeFileSync(file, '\n');
+    expect(problemsOf(local({ TOLLGATE_SECRET_FILE: file }))).toEqual(['TOLLGATE_SECRET_FILE']);
+  });
+
+  it('starts in production only when everything is safe', () => {
+    expect(loadConfig(production, 'all')).toMatchObject({
+      publicBillingUrl: 'https://buy.example.com',
+      stripe: { mode: 'live' },
+    });
+    for (const name of Object.keys(production).filter((key) => key !== 'NODE_ENV')) {
+      expect(problemsOf({ ...production, [name]: '' }), name).toEqual([name]);
+    }
+    expect(problemsOf({ ...production, KEYSTORE_URL: 'sqlite:./k.sqlite' })).toEqual(['KEYSTORE_URL']);
+    expect(problemsOf({ ...production, PUBLIC_GATEWAY_URL: 'http://api.example.com' })).toEqual([
+      'PUBLIC_GATEWAY_URL',
+    ]);
+    expect(problemsOf({ ...production, STRIPE_API_BASE: 'http://127.0.0.1:8012' })).toEqual([
+      'STRIPE_API_BASE',
+    ]);
+    expect(problemsOf({ ...production, TOLLGATE_SECRET: 'x'.repeat(64) })).toEqual(['TOLLGATE_SECRET']);
+  });
+
+  it('asks each service only for what it uses: the gateway never needs a Stripe secret', () => {
+    const { STRIPE_SECRET_KEY, STRIPE_WEBHOOK_SECRET, ...gateway } = production;
+    expect(problemsOf(gateway, 'gateway')).toEqual([]);
+    expect(problemsOf(gateway, 'billing')).toEqual(['STRIPE_SECRET_KEY', 'STRIPE_WEBHOOK_SECRET']);
+    const { UPSTREAM_URL, ...billing } = production;
+    expect(problemsOf(billing, 'billing')).toEqual([]);
+    expect(problemsOf(local(), 'billing')).toEqual(['STRIPE_SECRET_KEY', 'STRIPE_WEBHOOK_SECRET']);
+  });
+
+  it('never sends a live key anywhere but to Stripe', () => {
+    expect(
+      problemsOf(local({ STRIPE_SECRET_KEY: 'sk_live_123456', STRIPE_API_BASE: 'http://127.0.0.1:1' })),
+    ).toEqual(['STRIPE_API_BASE']);
+  });
+
+  it('reads the usual spellings of a SQLite address', () => {
+    expect(sqlitePath('sqlite:/a/b.sqlite')).toBe('/a/b.sqlite');
+    expect(sqlitePath('sqlite:///a/b.sqlite')).toBe('/a/b.sqlite');
+    expect(sqlitePath('sqlite:./b.sqlite')).toBe(join(process.cwd(), 'b.sqlite'));
+  });
+});

@@ -1,0 +1,31 @@
+import { describe, expect, it } from 'vitest';
+import { mintKey } from './keys.ts';
+import { createLogger, redact } from './log.ts';
+
+describe('redaction', () => {
+  const key = mintKey('acme', 'live').plaintext;
+  const secrets = [
+    key,
+    `sk_test_${'a1'.repeat(20)}`,
+    `rk_live_${'b2'.repeat(20)}`,
+    `whsec_${'c3'.repeat(16)}`,
+    `cs_test_${'d4'.repeat(29)}`,
+  ];
+
+  it.each(secrets)('removes %s from message, field, nested field, error and stack', (secret) => {
+    const lines: string[] = [];
+    const log = createLogger({ level: 'trace', destination: { write: (line) => void lines.push(line) } });
+    log.info(`at /billing/success?session_id=${secret}&x=1`);
+    log.info({ url: secret, deep: { er: [{ secret }] } }, 'fields');
+    log.error(new Error(`Failed with ${secret}`, { cause: new Error(`because ${secret}`) }));
+    expect(lines).toHaveLength(3);
+    expect(lines.join('')).not.toContain(secret);
+    expect(lines.join('')).toContain('[redacted]');
+    for (const line of lines) expect(() => JSON.parse(line)).not.toThrow();
+  });
+
+  it('removes bearer credentials of any form and keeps the rest readable', () => {
+    expect(redact('Authorization: Bearer abc.def-ghi, next')).toBe('Authorization: Bearer [redacted] next');
+    expect(redact('evt_1 for cus_9 sub_8 in_7 is fine')).toBe('evt_1 for cus_9 sub_8 in_7 is fine');
+  });
+});

@@ -1,0 +1,117 @@
+import { mkdtempSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { loadPlans } from './plans.ts';
+
+const dir = mkdtempSync(join(tmpdir(), 'tollgate-plans-'));
+let count = 0;
+function load(yaml: string | null, env: Record<string, string> = {}) {
+  const file = join(dir, `plans-${count++}.yaml`);
+  if (yaml !== null) writeFileSync(file, yaml);
+  return loadPlans(env, file, yaml !== null);
+}
+const PRO = `plans:
+  pro:
+    name: Pro
+    price: { amount: 19.99, currency: usd, per: month }
+    stripe_prices: { test: [price_t1, price_t2], live: [price_l1] }
+    limits: [{ requests: 600, per: minute }, { requests: 20, per: second }, { requests: 50, per: 10s }]
+    quota: 1000
+    features: [a-b]
+`;
+
+describe('plan catalogue', () => {
+  it('the file that comes with the project is valid', () => {
+    const { catalogue, problems } = loadPlans({}, 'plans.yaml', true);
+    expect(problems).toEqual([]);
+    expect(catalogue.plans.map((plan) => [plan.id, plan.hidden])).toEqual([
+      ['free', false],
+      ['pro', false],
+      ['team', false],
+      ['internal', true],
+    ]);
+  });
+
+  it('reads limits, price and quota, shortest window first', () => {
+    const { catalogue, problems } = load(PRO);
+    expect(problems).toEqual([]);
+    expect(catalogue.plan('pro')).toMatchObject({
+      price: { unitAmount: 1999, currency: 'usd', interval: 'month' },
+      limits: [
+        { name: 'second', requests: 20, seconds: 1 },
+        { name: '10s', requests: 50, seconds: 10 },
+        { name: 'minute', requests: 600, seconds: 60 },
+      ],
+      quota: 1000,
+      hidden: false,
+    });
+  });
+
+  it('knows the mode of a price: the wrong one is named, an unknown price is never a plan', () => {
+    const { catalogue } = load(PRO);
+    expect(catalogue.planForPrice('price_t2', 'test')).toMatchObject({ id: 'pro' });
+    expect(catalogue.planForPrice('price_t1', 'live')).toBe('wrong_mode');
+    expect(catalogue.planForPrice('price_l1', 'live')).toMatchObject({ id: 'pro' });
+    expect(catalogue.planForPrice('price_x', 'test')).toBe('unknown');
+    expect(catalogue.priceForPlan('pro', 'test')).toBe('price_t1');
+    expect(catalogue.priceForPlan('pro', 'live')).toBe('price_l1');
+    expect(catalogue.priceForPlan('nope', 'live')).toBeUndefined();
+  });
+
+  it.each([
+    ['STRIPE_PRICE_MAP', { STRIPE_PRICE_MAP: 'price_e1:pro; price_e2:pro' }, 'price_e1', 'price_e1'],
+    ['JSON', { STRIPE_PRICE_MAP: '{"price_e1":"pro"}' }, 'price_e1', 'price_e1'],
+    ['PRICE_ID_PRO', { PRICE_ID_PRO: 'price_e1' }, 'price_e1', 'price_e1'],
+    ['PRICE_ID_TEST_PRO', { PRICE_ID_TEST_PRO: 'price_e1' }, 'price_e1', 'price_l1'],
+    ['PRICE_ID_LIVE_PRO', { PRICE_ID_LIVE_PRO: 'price_e1' }, 'price_t1', 'price_e1'],
+  ])('%s stands on top of the file', (_name, env, test, live) => {
+    const { catalogue, problems } = load(PRO, env as unknown as Record<string, string>);
+    expect(problems).toEqual([]);
+    expect(catalogue.priceForPlan('pro', 'test')).toBe(test);
+    expect(catalogue.priceForPlan('pro', 'live')).toBe(live);
+  });
+
+  it('needs no file: one plan from the environment', () => {
+    const { catalogue, problems } = load(null, { RATE_LIMIT_PRO: '600', PRICE_ID_PRO: 'price_1' });
+    expect(problems).toEqual([]);
+    expect(catalogue.plans).toHaveLength(1);
+    expect(catalogue.plan('pro')?.limits).toEqual([{ name: 'minute', requests: 600, seconds: 60 }]);
+    expect(catalogue.planForPrice('price_1', 'live')).toMatchObject({ id: 'pro', name: 'Pro' });
+  });
+
+  it('RATE_LIMIT_<PLAN> replaces the minute window and leaves the others', () => {
+    const { catalogue } = load(PRO, { RATE_LIMIT_PRO: '7' });
+    expect(catalogue.plan('pro')?.limits.map((limit) => limit.requests)).toEqual([20, 50, 7]);
+  });
+
+  it.each([
+    ['nothing defined', null, {}, /no plan is defined/],
+    ['broken YAML', 'plans: [', {}, /cannot be read/],
+    ['unknown field', 'plans: { pro: { name: Pro, limit: 3 } }', {}, /plans\.pro.*limit/],
+    [
+      'bad window',
+      'plans: { pro: { name: Pro, limits: [{ requests: 1, per: fortnight }] } }',
+      {},
+      /limits\.0\.per/,
+    ],
+    [
+      'two limits for one window',
+      'plans: { p: { name: P, limits: [{ requests: 1, per: minute }, { requests: 2, per: 60s }] } }',
+      {},
+      /two limits/,
+    ],
+    [
+      'a price for two plans',
+      'plans: { a: { name: A }, b: { name: B } }',
+      { STRIPE_PRICE_MAP: 'price_1:a;price_1:b' },
+      /two plans/,
+    ],
+    ['a plan that does not exist', PRO, { STRIPE_PRICE_MAP: 'price_1:gold' }, /"gold", which does not exist/],
+    ['a price map that is not JSON', PRO, { STRIPE_PRICE_MAP: '{price_1}' }, /not valid JSON/],
+    ['an id that is not a price', PRO, { PRICE_ID_PRO: 'prod_1' }, /not a Stripe price id/],
+  ])('says what is wrong: %s', (_name, yaml, env, message) => {
+    const { problems } = load(yaml as string | null, env as unknown as Record<string, string>);
+    expect(problems.map((problem) => problem.message).join('\n')).toMatch(message as RegExp);
+  });
+});
