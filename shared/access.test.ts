@@ -9,7 +9,7 @@ import {
 
 const NOW = Date.UTC(2026, 10, 21);
 const DAY = 86_400_000;
-const key: KeyStanding = { revokedAt: null, suspendedAt: null, expiresAt: null };
+const key: KeyStanding = { revokedAt: null, expiresAt: null };
 const short = (access: Access) => (access.state === 'active' ? 'active' : `${access.state} ${access.code}`);
 const withStatus = (status: SubscriptionStatus, pastDueSince: number | null = null) => ({
   status,
@@ -56,11 +56,5 @@ describe('accessOf', () => {
       until: NOW + 1,
     });
     expect(short(accessOf({ ...key, expiresAt: NOW }, null, {}, NOW))).toBe('expired expired_key');
-  });
-
-  it('an operator can suspend a key whose subscription is fine', () => {
-    expect(short(accessOf({ ...key, suspendedAt: 1 }, withStatus('active'), {}, NOW))).toBe(
-      'suspended suspended_key',
-    );
   });
 });

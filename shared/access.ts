@@ -19,7 +19,6 @@ export type RevocationReason = 'operator' | 'rotated' | 'refunded' | 'disputed' 
 /** What of a key bears on access. Times are milliseconds since the epoch. */
 export type KeyStanding = {
   revokedAt: number | null;
-  suspendedAt: number | null;
   expiresAt: number | null;
 };
 
@@ -52,7 +51,6 @@ export function accessOf(
 ): Access {
   if (key.revokedAt !== null) return { state: 'revoked', code: 'revoked_key' };
   if (key.expiresAt !== null && key.expiresAt <= now) return { state: 'expired', code: 'expired_key' };
-  if (key.suspendedAt !== null) return { state: 'suspended', code: 'suspended_key' };
   if (subscription === null) return { state: 'active', until: key.expiresAt };
   switch (subscription.status) {
     case 'active':

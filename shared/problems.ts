@@ -30,7 +30,6 @@ const TABLE = {
     'This key was issued for a limited time. Get a new one from the pricing page.',
   ],
   conflicting_credentials: [400, 'Two different keys', 'Send one key, in one header.'],
-  suspended_key: [402, 'API key suspended', 'The seller has paused this key. Contact the seller.'],
   payment_past_due: [
     402,
     'Payment past due',

@@ -1,0 +1,121 @@
+import type { Kysely } from 'kysely';
+import type { Logger } from '../shared/log.ts';
+import type { Schema } from './schema.ts';
+
+/** Ids of keys whose facts changed, or `everything` when too much was missed to tell. */
+export type Change = readonly string[] | 'everything';
+
+type Options = {
+  db: Kysely<Schema>;
+  changedByOthers: () => boolean;
+  pollMs: number;
+  log: Logger;
+};
+
+/**
+ * Tells this process of every change to keys, made here or in any other process, in the order of commits. Polling asks
+ * SQLite for its data version (microseconds) and reads a row only when that moved.
+ */
+export class ChangeFeed {
+  readonly #options: Options;
+  readonly #listeners = new Set<(change: Change) => void>();
+  #lastSeq = 0;
+  #timer: NodeJS.Timeout | undefined;
+  #reading: Promise<void> | undefined;
+  #unread = false;
+  #healthy = true;
+
+  constructor(options: Options) {
+    this.#options = options;
+  }
+
+  /** Calls the listener for each change committed from now on. Returns the function that ends it. */
+  async subscribe(listener: (change: Change) => void): Promise<() => void> {
+    if (!this.#timer) {
+      this.#lastSeq = await this.#newestSeq();
+      this.#timer = setInterval(() => this.#poll(), this.#options.pollMs);
+      this.#timer.unref();
+    }
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** Whether the last look succeeded. While it does not, what a gateway remembers may be out of date. */
+  get healthy(): boolean {
+    return this.#healthy;
+  }
+
+  /** Looks at once: this process has just committed a change. */
+  wake(): void {
+    this.#unread = true;
+    if (this.#timer) this.#read();
+  }
+
+  /** Stops looking, after a look that is under way. */
+  async stop(): Promise<void> {
+    clearInterval(this.#timer);
+    this.#timer = undefined;
+    this.#listeners.clear();
+    await this.#reading;
+  }
+
+  #poll(): void {
+    try {
+      if (this.#options.changedByOthers()) this.#unread = true;
+    } catch (error) {
+      this.#failed(error);
+      return;
+    }
+    if (this.#unread) this.#read();
+  }
+
+  #read(): void {
+    this.#reading ??= this.#readAll().finally(() => {
+      this.#reading = undefined;
+    });
+  }
+
+  async #readAll(): Promise<void> {
+    while (this.#unread) {
+      this.#unread = false;
+      try {
+        await this.#readOnce();
+        this.#healthy = true;
+      } catch (error) {
+        this.#unread = true;
+        this.#failed(error);
+        return;
+      }
+    }
+  }
+
+  async #readOnce(): Promise<void> {
+    const rows = await this.#options.db
+      .selectFrom('changes')
+      .select(['seq', 'key_id'])
+      .where('seq', '>', this.#lastSeq)
+      .orderBy('seq')
+      .execute();
+    const [first] = rows;
+    const last = rows.at(-1);
+    if (!first || !last) return;
+    // A gap means that rows were pruned while this process slept.
+    const change = first.seq > this.#lastSeq + 1 ? 'everything' : [...new Set(rows.map((row) => row.key_id))];
+    this.#lastSeq = last.seq;
+    for (const listener of this.#listeners) listener(change);
+  }
+
+  #failed(error: unknown): void {
+    if (this.#healthy)
+      this.#options.log.error({ err: error }, 'The change feed cannot be read; trying again');
+    this.#healthy = false;
+  }
+
+  async #newestSeq(): Promise<number> {
+    const newest = await this.#options.db
+      .selectFrom('changes')
+      .select(({ fn }) => fn.max('seq').as('seq'))
+      .executeTakeFirst();
+    return Number(newest?.seq ?? 0);
+  }
+}

@@ -1,0 +1,220 @@
+import type { Mode } from '../shared/keys.ts';
+import { redact } from '../shared/log.ts';
+import type { EventTable } from './schema.ts';
+import { inOneStep, type Step, type Store } from './store.ts';
+
+/** A Stripe event as received. */
+export type ReceivedEvent = {
+  id: string;
+  type: string;
+  mode: Mode;
+  apiVersion: string | null;
+  /** The id of the object the event is about: what to look at. */
+  objectId: string | null;
+  /** The body as it came. */
+  payload: string;
+  /** When Stripe made it, milliseconds. */
+  createdAt: number;
+};
+
+/** An event that this process holds the lease of. */
+export type LeasedEvent = {
+  id: string;
+  type: string;
+  objectId: string | null;
+  payload: string;
+  attempts: number;
+};
+
+/**
+ * Commits an event before it is acknowledged. A redelivery of an event that failed for good (Stripe's "resend") puts it
+ * back to work; any other redelivery changes nothing.
+ */
+export async function receiveEvent(
+  store: Store,
+  event: ReceivedEvent,
+): Promise<'received' | 'duplicate' | 'requeued'> {
+  return inOneStep(store, async ({ trx, now }) => {
+    const existing = await trx
+      .selectFrom('events')
+      .select('status')
+      .where('id', '=', event.id)
+      .executeTakeFirst();
+    if (existing && existing.status !== 'failed') return 'duplicate';
+    const row: EventTable = {
+      id: event.id,
+      type: event.type,
+      mode: event.mode,
+      api_version: event.apiVersion,
+      object_id: event.objectId,
+      payload: event.payload,
+      status: 'pending',
+      outcome: null,
+      attempts: 0,
+      next_attempt_at: now,
+      leased_by: null,
+      leased_until: null,
+      error: null,
+      created_at: event.createdAt,
+      received_at: now,
+      processed_at: null,
+    };
+    await trx
+      .insertInto('events')
+      .values(row)
+      .onConflict((conflict) => conflict.column('id').doUpdateSet(row))
+      .execute();
+    return existing ? 'requeued' : 'received';
+  });
+}
+
+/**
+ * Takes up to `limit` events that are due, for `leaseMs`. No other process gets them meanwhile; when this one dies, the
+ * lease runs out and another takes over.
+ */
+export async function leaseEvents(
+  store: Store,
+  input: { owner: string; limit: number; leaseMs: number },
+): Promise<LeasedEvent[]> {
+  // Looking first keeps an idle worker from taking the write lock.
+  if ((await dueEvents(store.db, store.now(), 1)).length === 0) return [];
+  return inOneStep(store, async ({ trx, now }) => {
+    const due = await dueEvents(trx, now, input.limit);
+    if (due.length === 0) return [];
+    await trx
+      .updateTable('events')
+      .set((eb) => ({
+        leased_by: input.owner,
+        leased_until: now + input.leaseMs,
+        attempts: eb('attempts', '+', 1),
+      }))
+      .where(
+        'id',
+        'in',
+        due.map((event) => event.id),
+      )
+      .execute();
+    return due.map(({ id, type, object_id, payload, attempts }) => ({
+      id,
+      type,
+      objectId: object_id,
+      payload,
+      attempts: attempts + 1,
+    }));
+  });
+}
+
+function dueEvents(db: Store['db'], now: number, limit: number) {
+  return db
+    .selectFrom('events')
+    .select(['id', 'type', 'object_id', 'payload', 'attempts'])
+    .where('status', '=', 'pending')
+    .where('next_attempt_at', '<=', now)
+    .where((where) => where.or([where('leased_until', 'is', null), where('leased_until', '<=', now)]))
+    .orderBy('next_attempt_at')
+    .limit(limit)
+    .execute();
+}
+
+/** Marks an event done, with what it came to, and blanks session ids out of what is kept of it. */
+export async function completeEvent(store: Store, input: { id: string; outcome: string }): Promise<void> {
+  await inOneStep(store, async ({ trx, now }) => {
+    const event = await trx
+      .selectFrom('events')
+      .select(['payload', 'object_id'])
+      .where('id', '=', input.id)
+      .executeTakeFirst();
+    if (!event) return;
+    await trx
+      .updateTable('events')
+      .set({
+        status: 'processed',
+        outcome: input.outcome,
+        error: null,
+        payload: redact(event.payload),
+        object_id: event.object_id && redact(event.object_id),
+        leased_by: null,
+        leased_until: null,
+        processed_at: now,
+      })
+      .where('id', '=', input.id)
+      .execute();
+  });
+}
+
+/**
+ * Notes that work on an event failed: to be tried again at `retryAt`, or failed for good (`null`), in which case it is
+ * kept for the operator and for a resend.
+ */
+export async function failEvent(
+  store: Store,
+  input: { id: string; outcome: string; error: string; retryAt: number | null },
+): Promise<void> {
+  await store.db
+    .updateTable('events')
+    .set({
+      status: input.retryAt === null ? 'failed' : 'pending',
+      outcome: input.outcome,
+      error: redact(input.error),
+      next_attempt_at: input.retryAt ?? 0,
+      leased_by: null,
+      leased_until: null,
+    })
+    .where('id', '=', input.id)
+    .where('status', '=', 'pending')
+    .execute();
+}
+
+/** How the inbox stands: events waiting, events failed for good. */
+export async function inboxDepth(store: Store): Promise<{ pending: number; failed: number }> {
+  const rows = await store.db
+    .selectFrom('events')
+    .select(({ fn }) => ['status', fn.countAll<number>().as('n')])
+    .where('status', 'in', ['pending', 'failed'])
+    .groupBy('status')
+    .execute();
+  const count = (status: string) => Number(rows.find((row) => row.status === status)?.n ?? 0);
+  return { pending: count('pending'), failed: count('failed') };
+}
+
+/** An event as the operator sees it. */
+export async function findEvent(
+  store: Store,
+  id: string,
+): Promise<
+  Pick<EventTable, 'id' | 'type' | 'status' | 'outcome' | 'attempts' | 'error' | 'payload'> | undefined
+> {
+  return store.db
+    .selectFrom('events')
+    .select(['id', 'type', 'status', 'outcome', 'attempts', 'error', 'payload'])
+    .where('id', '=', id)
+    .executeTakeFirst();
+}
+
+/**
+ * Once a session's purchase is provisioned, its events have nothing left to say: whatever waits or failed is closed and
+ * its session id blanked out, so that the inbox opens no seal.
+ */
+export async function redactSession({ trx, now }: Step, sessionId: string): Promise<void> {
+  const events = await trx
+    .selectFrom('events')
+    .select(['id', 'payload', 'status', 'outcome'])
+    .where('object_id', '=', sessionId)
+    .execute();
+  for (const event of events) {
+    await trx
+      .updateTable('events')
+      .set({
+        status: 'processed',
+        outcome: event.status === 'processed' ? event.outcome : 'provisioned',
+        error: null,
+        payload: redact(event.payload),
+        object_id: redact(sessionId),
+        leased_by: null,
+        leased_until: null,
+        processed_at: now,
+      })
+      .where('id', '=', event.id)
+      .execute();
+  }
+}

@@ -1,0 +1,216 @@
+import { createHmac, timingSafeEqual } from 'node:crypto';
+import { sqlitePath } from '../shared/config.ts';
+import type { Mode } from '../shared/keys.ts';
+import type { Logger } from '../shared/log.ts';
+import { ChangeFeed } from './change-feed.ts';
+import { KeystoreOpenError } from './errors.ts';
+import * as inbox from './event-inbox.ts';
+import { deriveKey, type KeyHashCost, KeyHasher } from './key-hash.ts';
+import * as keys from './keys.ts';
+import * as purchases from './purchases.ts';
+import * as reveals from './reveals.ts';
+import { openSqlite } from './sqlite.ts';
+import { inOneStep, type Store } from './store.ts';
+import * as subscriptions from './subscriptions.ts';
+import * as usage from './usage-ledger.ts';
+
+export type { Change } from './change-feed.ts';
+export { KeystoreError, KeystoreOpenError } from './errors.ts';
+export type { LeasedEvent, ReceivedEvent } from './event-inbox.ts';
+export type { CreatedKey, KeyFacts, KeyRecord } from './keys.ts';
+export type { Buyer, ProvisionPurchase, Purchase, SubscriptionSnapshot } from './purchases.ts';
+export { newPurchaseId } from './purchases.ts';
+export type { Claim, RevealState } from './reveals.ts';
+export type { SyncOutcome } from './subscriptions.ts';
+export type { UsageRow } from './usage-ledger.ts';
+export { hourOf, monthEndMs, monthStartHour } from './usage-ledger.ts';
+
+export type KeystoreOptions = {
+  /** `sqlite:<path>`. */
+  url: string;
+  serverSecret: string;
+  keyHash: KeyHashCost;
+  /** How long an unclaimed key waits for its buyer, milliseconds. */
+  revealTtlMs: number;
+  log: Logger;
+  /** How often to look for changes made by other processes, milliseconds. */
+  pollMs?: number;
+  /** The time, in milliseconds since the epoch. */
+  now?: () => number;
+};
+
+/** How long change notices are kept for gateways that were away; older ones cost them a whole reload. */
+const CHANGES_KEPT_MS = 3_600_000;
+
+export type Keystore = Awaited<ReturnType<typeof openKeystore>>;
+
+/**
+ * Opens the keystore: makes it when there is none, brings its schema up to date, checks that it belongs to this server
+ * secret. Several processes may have it open; within one process, share one.
+ *
+ * @throws KeystoreOpenError when it cannot be used, with the remedy in its message
+ */
+export async function openKeystore(options: KeystoreOptions) {
+  const { url, serverSecret, keyHash, revealTtlMs, log, pollMs = 100, now = Date.now } = options;
+  const { db, changedByOthers } = await openSqlite(sqlitePath(url));
+  const store: Store = {
+    db,
+    hasher: new KeyHasher(serverSecret, keyHash),
+    serverSecret,
+    revealTtlMs,
+    changes: new ChangeFeed({ db, changedByOthers, pollMs, log }),
+    now,
+  };
+  try {
+    await checkServerSecret(store);
+  } catch (error) {
+    await db.destroy();
+    throw error;
+  }
+  const bind =
+    <Input, Output>(operation: (store: Store, input: Input) => Output) =>
+    (input: Input): Output =>
+      operation(store, input);
+  let mode: Mode | null = null;
+
+  return {
+    hasher: store.hasher,
+    changes: store.changes,
+
+    recordPurchase: bind(purchases.recordPurchase),
+    provisionPurchase: bind(purchases.provisionPurchase),
+    endPurchase: bind(purchases.endPurchase),
+    findPurchase: bind(purchases.findPurchase),
+    findReveal: bind(reveals.findReveal),
+    claimReveal: bind(reveals.claimReveal),
+    syncSubscription: bind(subscriptions.syncSubscription),
+    hasSubscription: bind(subscriptions.hasSubscription),
+
+    findKeyFacts: bind(keys.findKeyFacts),
+    createKey: bind(keys.createKey),
+    revokeKey: bind(keys.revokeKey),
+    rotateKey: bind(keys.rotateKey),
+    upgradeKeyHash: bind(keys.upgradeKeyHash),
+    listKeys: bind(keys.listKeys),
+    findKey: bind(keys.findKey),
+    keyHistory: bind(keys.keyHistory),
+
+    receiveEvent: bind(inbox.receiveEvent),
+    leaseEvents: bind(inbox.leaseEvents),
+    completeEvent: bind(inbox.completeEvent),
+    failEvent: bind(inbox.failEvent),
+    findEvent: bind(inbox.findEvent),
+    inboxDepth: () => inbox.inboxDepth(store),
+
+    recordUsage: (
+      rows: readonly usage.UsageRow[],
+      onWritten: (row: usage.UsageRow, totalRequests: number) => void,
+    ) => usage.recordUsage(store, rows, onWritten),
+
+    /**
+     * Binds the keystore to a mode at its first use, and refuses any other from then on.
+     *
+     * @throws KeystoreOpenError when it belongs to the other mode
+     */
+    async bindMode(wanted: Mode): Promise<void> {
+      mode = await readOrSetMode(store, wanted);
+      if (mode !== wanted) {
+        throw new KeystoreOpenError(
+          `${url} is a keystore for ${mode} mode, and STRIPE_SECRET_KEY is a ${wanted} key. Live and test never mix: set KEYSTORE_URL to another file.`,
+          'WRONG_MODE',
+        );
+      }
+    },
+
+    /** The mode this keystore is bound to; `null` before billing first used it. */
+    async mode(): Promise<Mode | null> {
+      mode ??= ((await readMeta(store, 'mode')) as Mode | undefined) ?? null;
+      return mode;
+    },
+
+    /** Whether the keystore answers and can be written. @throws KeystoreError when not */
+    async checkWritable(): Promise<void> {
+      await inOneStep(store, async ({ trx, now: at }) => {
+        const row = { name: 'checked_at', value: String(at) };
+        await trx
+          .insertInto('meta')
+          .values(row)
+          .onConflict((conflict) => conflict.column('name').doUpdateSet(row))
+          .execute();
+      });
+    },
+
+    /** Whether the keystore answers. @throws KeystoreError when not */
+    async checkReadable(): Promise<void> {
+      await readMeta(store, 'secret_check');
+    },
+
+    /** Destroys seals whose time is up and forgets change notices nobody needs. */
+    async sweep(): Promise<{ expiredReveals: number }> {
+      const expiredReveals = await reveals.destroyExpiredReveals(store);
+      await inOneStep(store, async ({ trx, now: at }) => {
+        const newest = trx.selectFrom('changes').select(({ fn }) => fn.max('seq').as('seq'));
+        await trx
+          .deleteFrom('changes')
+          .where('at', '<', at - CHANGES_KEPT_MS)
+          .where('seq', '<', newest)
+          .execute();
+      });
+      return { expiredReveals };
+    },
+
+    async close(): Promise<void> {
+      await store.changes.stop();
+      await db.destroy();
+    },
+  };
+}
+
+async function readMeta(store: Store, name: string): Promise<string | undefined> {
+  const row = await store.db.selectFrom('meta').select('value').where('name', '=', name).executeTakeFirst();
+  return row?.value;
+}
+
+async function readOrSetMode(store: Store, wanted: Mode): Promise<Mode> {
+  return inOneStep(store, async ({ trx }) => {
+    await trx
+      .insertInto('meta')
+      .values({ name: 'mode', value: wanted })
+      .onConflict((conflict) => conflict.doNothing())
+      .execute();
+    const row = await trx
+      .selectFrom('meta')
+      .select('value')
+      .where('name', '=', 'mode')
+      .executeTakeFirstOrThrow();
+    return row.value as Mode;
+  });
+}
+
+/** With another server secret no tag would match and every good key would look wrong, so that is found out at the start. */
+async function checkServerSecret(store: Store): Promise<void> {
+  const check = createHmac('sha256', deriveKey(store.serverSecret, 'secret check')).digest('hex');
+  const stored = (await readMeta(store, 'secret_check')) ?? (await storeSecretCheck(store, check));
+  if (!timingSafeEqual(Buffer.from(stored), Buffer.from(check))) {
+    throw new KeystoreOpenError(
+      'This keystore was made with another TOLLGATE_SECRET. Set TOLLGATE_SECRET to that one, or KEYSTORE_URL to another file.',
+      'WRONG_SECRET',
+    );
+  }
+}
+
+async function storeSecretCheck(store: Store, check: string): Promise<string> {
+  return inOneStep(store, async ({ trx }) => {
+    await trx
+      .insertInto('meta')
+      .values({ name: 'secret_check', value: check })
+      .onConflict((conflict) => conflict.doNothing())
+      .execute();
+    const row = await trx
+      .selectFrom('meta')
+      .select('value')
+      .where('name', '=', 'secret_check')
+      .executeTakeFirstOrThrow();
+    return row.value;
+  });
+}

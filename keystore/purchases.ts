@@ -1,0 +1,292 @@
+import { createHash } from 'node:crypto';
+import type { SubscriptionStatus } from '../shared/access.ts';
+import { randomBase62 } from '../shared/base62.ts';
+import { type Mode, mintKey } from '../shared/keys.ts';
+import { redactSession } from './event-inbox.ts';
+import type { PurchaseStatus, PurchaseTable } from './schema.ts';
+import { seal } from './seal.ts';
+import { inOneStep, type Step, type Store } from './store.ts';
+import { linkCustomer, writeSubscription } from './subscriptions.ts';
+
+/** A purchase as the rest of the project sees it. Never carries the session id. */
+export type Purchase = {
+  id: string;
+  mode: Mode;
+  planId: string | null;
+  status: PurchaseStatus;
+  failure: string | null;
+  keyId: string | null;
+  customerId: string | null;
+  subscriptionId: string | null;
+  createdAt: number;
+  provisionedAt: number | null;
+};
+
+/** A subscription as Stripe showed it; `fetchedAt` is when the fetch began. Times in milliseconds. */
+export type SubscriptionSnapshot = {
+  id: string;
+  planId: string;
+  priceId: string;
+  status: SubscriptionStatus;
+  currentPeriodEnd: number | null;
+  cancelAtPeriodEnd: boolean;
+  fetchedAt: number;
+};
+
+export type Buyer = { stripeCustomerId: string | null; email: string | null };
+
+export type ProvisionPurchase = {
+  /** The checkout session's id. Used to seal the key, kept only as a hash. */
+  sessionId: string;
+  mode: Mode;
+  planId: string;
+  priceId: string;
+  keyPrefix: string;
+  buyer: Buyer;
+  subscription: SubscriptionSnapshot | null;
+  amountTotal: number | null;
+  currency: string | null;
+  actor: string;
+};
+
+/** A new id for a purchase of our own making. */
+export function newPurchaseId(): string {
+  return `pur_${randomBase62(20)}`;
+}
+
+/** How a session id is kept: SHA-256 is enough, as the id is random and long. */
+export function sessionHash(sessionId: string): string {
+  return createHash('sha256').update(sessionId).digest('hex');
+}
+
+/** The purchase that a checkout session belongs to. */
+export async function findPurchase(store: Store, sessionId: string): Promise<Purchase | undefined> {
+  const row = await store.db
+    .selectFrom('purchases')
+    .selectAll()
+    .where('session_hash', '=', sessionHash(sessionId))
+    .executeTakeFirst();
+  return row && toPurchase(row);
+}
+
+/**
+ * Notes a checkout that was opened and is not paid yet. Does nothing when the session is known already, so it may
+ * arrive after the payment.
+ */
+export async function recordPurchase(
+  store: Store,
+  input: {
+    sessionId: string;
+    purchaseId?: string;
+    mode: Mode;
+    planId: string | null;
+    priceId: string | null;
+  },
+): Promise<Purchase> {
+  return inOneStep(store, async ({ trx, now }) => {
+    await trx
+      .insertInto('purchases')
+      .values({
+        ...emptyPurchase(input.sessionId, input.mode, now),
+        ...(input.purchaseId ? { id: input.purchaseId } : {}),
+        plan_id: input.planId,
+        price_id: input.priceId,
+      })
+      .onConflict((conflict) => conflict.doNothing())
+      .execute();
+    const row = await trx
+      .selectFrom('purchases')
+      .selectAll()
+      .where('session_hash', '=', sessionHash(input.sessionId))
+      .executeTakeFirstOrThrow();
+    return toPurchase(row);
+  });
+}
+
+/**
+ * Ends a purchase that came to nothing (payment failed, checkout expired), or says why a paid one waits. A provisioned
+ * purchase is never touched: what ends access after that is its subscription or a revocation.
+ */
+export async function endPurchase(
+  store: Store,
+  input: {
+    sessionId: string;
+    mode: Mode;
+    status: 'paid' | 'failed' | 'canceled';
+    failure: string;
+    actor: string;
+  },
+): Promise<Purchase> {
+  return inOneStep(store, async (step) => {
+    const { trx, now } = step;
+    const hash = sessionHash(input.sessionId);
+    await trx
+      .insertInto('purchases')
+      .values(emptyPurchase(input.sessionId, input.mode, now))
+      .onConflict((conflict) => conflict.doNothing())
+      .execute();
+    const changed = await trx
+      .updateTable('purchases')
+      .set({ status: input.status, failure: input.failure, updated_at: now })
+      .where('session_hash', '=', hash)
+      .where('status', '!=', 'provisioned')
+      .where((where) => where.or([where('status', '!=', input.status), where('failure', 'is', null)]))
+      .returning('id')
+      .executeTakeFirst();
+    if (changed) {
+      await step.audit({
+        actor: input.actor,
+        action: `purchase.${input.status}`,
+        purchaseId: changed.id,
+        details: { reason: input.failure },
+      });
+    }
+    const row = await trx
+      .selectFrom('purchases')
+      .selectAll()
+      .where('session_hash', '=', hash)
+      .executeTakeFirstOrThrow();
+    return toPurchase(row);
+  });
+}
+
+/**
+ * Turns a paid checkout session into a key: customer, subscription, purchase, key and sealed reveal, all in one
+ * transaction. However often and from however many processes it is called, one session makes one key.
+ *
+ * @returns the purchase, and whether this call made its key
+ * @throws KeystoreError when nothing could be written; nothing then was
+ */
+export async function provisionPurchase(
+  store: Store,
+  input: ProvisionPurchase,
+): Promise<{ purchase: Purchase; outcome: 'provisioned' | 'already_provisioned' }> {
+  const before = await findPurchase(store, input.sessionId);
+  // Argon2 runs outside the transaction: it takes milliseconds, and the write lock is everyone's.
+  const minted = before?.status === 'provisioned' ? null : mintKey(input.keyPrefix, input.mode);
+  const hashed = minted && (await store.hasher.hash(minted.secret));
+
+  return inOneStep(store, async (step) => {
+    const { trx, now } = step;
+    const hash = sessionHash(input.sessionId);
+    const existing = await trx
+      .selectFrom('purchases')
+      .selectAll()
+      .where('session_hash', '=', hash)
+      .executeTakeFirst();
+    await redactSession(step, input.sessionId);
+    if (existing?.status === 'provisioned')
+      return { purchase: toPurchase(existing), outcome: 'already_provisioned' };
+    if (!minted || !hashed) throw new Error('A provisioned purchase lost its state');
+
+    const customerId = await linkCustomer(step, input.mode, input.buyer);
+    if (input.subscription)
+      await writeSubscription(step, input.mode, customerId, input.subscription, input.actor);
+    const purchase: PurchaseTable = {
+      ...(existing ?? emptyPurchase(input.sessionId, input.mode, now)),
+      status: 'provisioned',
+      failure: null,
+      plan_id: input.planId,
+      price_id: input.priceId,
+      customer_id: customerId,
+      subscription_id: input.subscription?.id ?? null,
+      key_id: minted.id,
+      amount_total: input.amountTotal,
+      currency: input.currency,
+      provisioned_at: now,
+      updated_at: now,
+    };
+    await trx
+      .insertInto('keys')
+      .values({
+        id: minted.id,
+        root_id: minted.id,
+        mode: input.mode,
+        prefix: minted.prefix,
+        hash: hashed.hash,
+        tag: hashed.tag,
+        last_four: minted.lastFour,
+        plan_id: input.planId,
+        customer_id: customerId,
+        subscription_id: purchase.subscription_id,
+        name: null,
+        created_at: now,
+        expires_at: null,
+        revoked_at: null,
+        revoked_reason: null,
+      })
+      .execute();
+    await trx
+      .insertInto('purchases')
+      .values(purchase)
+      .onConflict((conflict) => conflict.column('id').doUpdateSet(purchase))
+      .execute();
+    await trx
+      .insertInto('reveals')
+      .values({
+        purchase_id: purchase.id,
+        key_id: minted.id,
+        sealed: seal(minted.plaintext, store.serverSecret, input.sessionId, `${purchase.id} ${minted.id}`),
+        created_at: now,
+        expires_at: now + store.revealTtlMs,
+        claimed_at: null,
+      })
+      .execute();
+    await recordProvisioning(step, input, purchase, minted.id, customerId);
+    return { purchase: toPurchase(purchase), outcome: 'provisioned' };
+  });
+}
+
+async function recordProvisioning(
+  step: Step,
+  input: ProvisionPurchase,
+  purchase: PurchaseTable,
+  keyId: string,
+  customerId: string,
+): Promise<void> {
+  await step.audit({
+    actor: input.actor,
+    action: 'key.provisioned',
+    keyId,
+    customerId,
+    purchaseId: purchase.id,
+    details: { plan: input.planId, price: input.priceId, subscription: purchase.subscription_id },
+  });
+  // A gateway may remember that this id does not exist.
+  await step.changed([keyId]);
+}
+
+function emptyPurchase(sessionId: string, mode: Mode, now: number): PurchaseTable {
+  return {
+    id: newPurchaseId(),
+    session_hash: sessionHash(sessionId),
+    mode,
+    plan_id: null,
+    price_id: null,
+    status: 'pending',
+    failure: null,
+    customer_id: null,
+    subscription_id: null,
+    key_id: null,
+    amount_total: null,
+    currency: null,
+    created_at: now,
+    provisioned_at: null,
+    updated_at: now,
+  };
+}
+
+export function toPurchase(row: PurchaseTable): Purchase {
+  return {
+    id: row.id,
+    mode: row.mode,
+    planId: row.plan_id,
+    status: row.status,
+    failure: row.failure,
+    keyId: row.key_id,
+    customerId: row.customer_id,
+    subscriptionId: row.subscription_id,
+    createdAt: row.created_at,
+    provisionedAt: row.provisioned_at,
+  };
+}

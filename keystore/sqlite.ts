@@ -1,0 +1,216 @@
+import { mkdirSync } from 'node:fs';
+import { dirname } from 'node:path';
+import Database from 'better-sqlite3';
+import {
+  type CompiledQuery,
+  type DatabaseConnection,
+  type DatabaseIntrospector,
+  type Dialect,
+  type DialectAdapter,
+  type Driver,
+  Kysely,
+  CompiledQuery as Query,
+  type QueryCompiler,
+  type QueryResult,
+  SqliteAdapter,
+  SqliteDriver,
+  SqliteIntrospector,
+  SqliteQueryCompiler,
+} from 'kysely';
+import { Migrator } from 'kysely/migration';
+import { KeystoreError, KeystoreOpenError } from './errors.ts';
+import { migrations } from './migrations.ts';
+import type { Schema } from './schema.ts';
+
+/** "TLGT": marks a SQLite file as a Tollgate keystore (`PRAGMA application_id`). */
+const APPLICATION_ID = 0x544c4754;
+
+/** How long a statement waits for another process's write, in milliseconds. Writes here take a few milliseconds. */
+const BUSY_TIMEOUT_MS = 5000;
+
+/** A database behind the keystore, with what differs from one kind to the next. */
+export type OpenDatabase = {
+  db: Kysely<Schema>;
+  /** Whether anyone else may have committed since the last call. Costs microseconds; never waits. */
+  changedByOthers(): boolean;
+};
+
+/**
+ * Opens or creates a keystore file in WAL mode and brings its schema up to date.
+ *
+ * @param path absolute path of the file; its folder is made when missing
+ * @throws KeystoreOpenError when the file is not a keystore, is newer than this code, or cannot be written
+ */
+export async function openSqlite(path: string): Promise<OpenDatabase> {
+  const raw = openFile(path);
+  try {
+    claimFile(raw, path);
+    const db = new Kysely<Schema>({ dialect: new ImmediateSqliteDialect(raw) });
+    await migrate(db, path);
+    let seen = dataVersion(raw);
+    return {
+      db,
+      changedByOthers() {
+        const now = dataVersion(raw);
+        const changed = now !== seen;
+        seen = now;
+        return changed;
+      },
+    };
+  } catch (error) {
+    raw.close();
+    throw error instanceof KeystoreError ? error : openError(path, error);
+  }
+}
+
+function openFile(path: string): Database.Database {
+  try {
+    mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+    const raw = new Database(path, { timeout: BUSY_TIMEOUT_MS });
+    return raw;
+  } catch (error) {
+    throw openError(path, error);
+  }
+}
+
+/** Checks that the file is ours or empty before anything is written to it, then sets it up. */
+function claimFile(raw: Database.Database, path: string): void {
+  const applicationId = raw.pragma('application_id', { simple: true });
+  if (applicationId !== APPLICATION_ID) {
+    const tables = raw.prepare('select count(*) as n from sqlite_master').get() as { n: number };
+    if (applicationId !== 0 || tables.n > 0) {
+      throw new KeystoreOpenError(
+        `${path} is a database of something else, not a Tollgate keystore. Set KEYSTORE_URL to another file.`,
+        'NOT_A_KEYSTORE',
+      );
+    }
+  }
+  raw.pragma('journal_mode = WAL');
+  // An acknowledged event must survive a power cut, so every commit reaches the disk.
+  raw.pragma('synchronous = FULL');
+  raw.pragma('foreign_keys = ON');
+  // A destroyed seal must not linger in free pages.
+  raw.pragma('secure_delete = ON');
+  if (applicationId !== APPLICATION_ID) raw.pragma(`application_id = ${APPLICATION_ID}`);
+}
+
+async function migrate(db: Kysely<Schema>, path: string): Promise<void> {
+  const known = migrations({ autoId: (column) => column.primaryKey().autoIncrement() });
+  const tables = await db.introspection.getTables({ withInternalKyselyTables: true });
+  if (tables.some((table) => table.name === 'kysely_migration')) {
+    const applied = await (db as unknown as Kysely<{ kysely_migration: { name: string } }>)
+      .selectFrom('kysely_migration')
+      .select('name')
+      .execute();
+    const unknown = applied.find(({ name }) => !(name in known));
+    if (unknown) {
+      throw new KeystoreOpenError(
+        `${path} was written by a newer version of Tollgate (it has "${unknown.name}"). Update this program.`,
+        'NEWER_THAN_CODE',
+      );
+    }
+    if (applied.length === Object.keys(known).length) return;
+  }
+  const migrator = new Migrator({ db, provider: { getMigrations: async () => known } });
+  const { error } = await migrator.migrateToLatest();
+  if (error) throw error;
+}
+
+function openError(path: string, error: unknown): KeystoreOpenError {
+  const { code = 'UNKNOWN', message } = error as { code?: string; message: string };
+  if (error instanceof KeystoreOpenError) return error;
+  if (code === 'SQLITE_NOTADB') {
+    return new KeystoreOpenError(
+      `${path} is not a database, so not a Tollgate keystore. Set KEYSTORE_URL to another file.`,
+      code,
+      { cause: error },
+    );
+  }
+  if (/^(SQLITE_READONLY|SQLITE_CANTOPEN|SQLITE_PERM|EACCES|EPERM|EROFS|ENOTDIR|EEXIST)/.test(code)) {
+    return new KeystoreOpenError(
+      `${path} cannot be written by this user (${code}). Check the owner and permissions of the file and its folder, or set KEYSTORE_URL to another file.`,
+      code,
+      { cause: error },
+    );
+  }
+  return new KeystoreOpenError(`${path} cannot be opened as a keystore: ${message}`, code, { cause: error });
+}
+
+/** A number that changes whenever another connection commits to the file (SQLite, "PRAGMA data_version"). */
+function dataVersion(raw: Database.Database): number {
+  return raw.pragma('data_version', { simple: true }) as number;
+}
+
+/**
+ * Kysely's SQLite dialect with what several processes on one file need: transactions that take the write lock at their
+ * start (a later upgrade fails at once instead of waiting), migrations inside a transaction, errors of one kind.
+ */
+class ImmediateSqliteDialect implements Dialect {
+  readonly #raw: Database.Database;
+
+  constructor(raw: Database.Database) {
+    this.#raw = raw;
+  }
+
+  createDriver(): Driver {
+    return new ImmediateSqliteDriver({ database: this.#raw });
+  }
+
+  createQueryCompiler(): QueryCompiler {
+    return new SqliteQueryCompiler();
+  }
+
+  createAdapter(): DialectAdapter {
+    return new TransactionalSqliteAdapter();
+  }
+
+  createIntrospector(db: Kysely<unknown>): DatabaseIntrospector {
+    return new SqliteIntrospector(db);
+  }
+}
+
+class TransactionalSqliteAdapter extends SqliteAdapter {
+  override get supportsTransactionalDdl(): boolean {
+    return true;
+  }
+}
+
+class ImmediateSqliteDriver extends SqliteDriver {
+  override async acquireConnection(): Promise<DatabaseConnection> {
+    return new TranslatingConnection(await super.acquireConnection());
+  }
+
+  override async beginTransaction(connection: DatabaseConnection): Promise<void> {
+    await connection.executeQuery(Query.raw('begin immediate'));
+  }
+
+  override async rollbackTransaction(connection: DatabaseConnection): Promise<void> {
+    try {
+      await super.rollbackTransaction(connection);
+    } catch (error) {
+      // On a full disk or an I/O error SQLite has rolled back by itself; the first error is the one to report.
+      if (!/no transaction is active/.test((error as Error).message)) throw error;
+    }
+  }
+}
+
+class TranslatingConnection implements DatabaseConnection {
+  readonly #inner: DatabaseConnection;
+
+  constructor(inner: DatabaseConnection) {
+    this.#inner = inner;
+  }
+
+  async executeQuery<Row>(query: CompiledQuery): Promise<QueryResult<Row>> {
+    try {
+      return await this.#inner.executeQuery<Row>(query);
+    } catch (error) {
+      const { code = 'UNKNOWN', message } = error as { code?: string; message: string };
+      throw new KeystoreError(`The keystore failed: ${message}`, code, { cause: error });
+    }
+  }
+
+  streamQuery<Row>(query: CompiledQuery, chunkSize?: number): AsyncIterableIterator<QueryResult<Row>> {
+    return this.#inner.streamQuery(query, chunkSize as number);
+  }
+}

@@ -1,0 +1,30 @@
+import { mkdtempSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type Keystore, type KeystoreOptions, openKeystore } from '../keystore/keystore.ts';
+import { createLogger } from '../shared/log.ts';
+
+export const SERVER_SECRET = 'c2VydmVyIHNlY3JldCBvZiB0aGUgdGVzdHMgb25seQ==';
+
+/** A fresh folder under the system's temporary one. */
+export function temporaryFolder(): string {
+  return mkdtempSync(join(tmpdir(), 'tollgate-test-'));
+}
+
+/** The address of a keystore file that does not exist yet. */
+export function newKeystoreUrl(): string {
+  return `sqlite:${join(temporaryFolder(), 'keystore.sqlite')}`;
+}
+
+/** Opens a keystore with test settings; a new file unless `url` is given. */
+export function openTestKeystore(options: Partial<KeystoreOptions> = {}): Promise<Keystore> {
+  return openKeystore({
+    url: newKeystoreUrl(),
+    serverSecret: SERVER_SECRET,
+    keyHash: { memoryKib: 4096, passes: 1, lanes: 1 },
+    revealTtlMs: 7 * 86_400_000,
+    log: createLogger({ level: 'silent' }),
+    pollMs: 20,
+    ...options,
+  });
+}
