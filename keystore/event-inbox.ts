@@ -22,8 +22,8 @@ export type LeasedEvent = {
   id: string;
   type: string;
   objectId: string | null;
-  payload: string;
   attempts: number;
+  receivedAt: number;
 };
 
 /**
@@ -94,12 +94,12 @@ export async function leaseEvents(
         due.map((event) => event.id),
       )
       .execute();
-    return due.map(({ id, type, object_id, payload, attempts }) => ({
+    return due.map(({ id, type, object_id, attempts, received_at }) => ({
       id,
       type,
       objectId: object_id,
-      payload,
       attempts: attempts + 1,
+      receivedAt: received_at,
     }));
   });
 }
@@ -107,7 +107,7 @@ export async function leaseEvents(
 function dueEvents(db: Store['db'], now: number, limit: number) {
   return db
     .selectFrom('events')
-    .select(['id', 'type', 'object_id', 'payload', 'attempts'])
+    .select(['id', 'type', 'object_id', 'attempts', 'received_at'])
     .where('status', '=', 'pending')
     .where('next_attempt_at', '<=', now)
     .where((where) => where.or([where('leased_until', 'is', null), where('leased_until', '<=', now)]))

@@ -24,6 +24,7 @@ afterEach(async () => {
   await Promise.all(open.splice(0).map((opened) => opened.close()));
 });
 
+const PURCHASE_ID = `pur_${'mine'.repeat(5)}`;
 const SESSION = `cs_test_${'a1B2'.repeat(14)}`;
 const subscription = (more: Partial<SubscriptionSnapshot> = {}): SubscriptionSnapshot => ({
   id: 'sub_1',
@@ -278,7 +279,7 @@ describe('provisioning and claiming', () => {
     const store = await keystore();
     await store.recordPurchase({
       sessionId: SESSION,
-      purchaseId: 'pur_mine',
+      purchaseId: PURCHASE_ID,
       mode: 'test',
       planId: 'pro',
       priceId: 'price_pro',
@@ -291,12 +292,12 @@ describe('provisioning and claiming', () => {
       actor: 't',
     };
     expect(await store.endPurchase(end)).toMatchObject({
-      id: 'pur_mine',
+      id: PURCHASE_ID,
       status: 'failed',
       failure: 'payment_failed',
     });
     expect((await store.provisionPurchase(purchase())).purchase).toMatchObject({
-      id: 'pur_mine',
+      id: PURCHASE_ID,
       status: 'provisioned',
       failure: null,
     });
@@ -304,9 +305,22 @@ describe('provisioning and claiming', () => {
     expect(
       await store.recordPurchase({ sessionId: SESSION, mode: 'test', planId: null, priceId: null }),
     ).toMatchObject({
-      id: 'pur_mine',
+      id: PURCHASE_ID,
       status: 'provisioned',
     });
+  });
+
+  it('two sessions that carry the same purchase id stay two purchases', async () => {
+    const store = await keystore();
+    const other = `cs_test_${'Zz'.repeat(28)}`;
+    const first = await store.provisionPurchase(purchase({ purchaseId: PURCHASE_ID }));
+    const second = await store.provisionPurchase(
+      purchase({ sessionId: other, purchaseId: PURCHASE_ID, subscription: subscription({ id: 'sub_2' }) }),
+    );
+    expect(first.purchase.id).toBe(PURCHASE_ID);
+    expect(second.purchase.id).not.toBe(PURCHASE_ID);
+    expect(second.purchase.keyId).not.toBe(first.purchase.keyId);
+    expect(await store.findPurchase(SESSION)).toEqual(first.purchase);
   });
 });
 

@@ -84,7 +84,7 @@ export async function openKeystore(options: KeystoreOptions) {
     findReveal: bind(reveals.findReveal),
     claimReveal: bind(reveals.claimReveal),
     syncSubscription: bind(subscriptions.syncSubscription),
-    hasSubscription: bind(subscriptions.hasSubscription),
+    findSubscription: bind(subscriptions.findSubscription),
 
     findKeyFacts: bind(keys.findKeyFacts),
     createKey: bind(keys.createKey),

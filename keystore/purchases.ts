@@ -38,6 +38,8 @@ export type Buyer = { stripeCustomerId: string | null; email: string | null };
 export type ProvisionPurchase = {
   /** The checkout session's id. Used to seal the key, kept only as a hash. */
   sessionId: string;
+  /** The id this purchase was opened under, if it was opened by us. */
+  purchaseId?: string;
   mode: Mode;
   planId: string;
   priceId: string;
@@ -48,6 +50,8 @@ export type ProvisionPurchase = {
   currency: string | null;
   actor: string;
 };
+
+const PURCHASE_ID_PATTERN = /^pur_[0-9A-Za-z]{20}$/;
 
 /** A new id for a purchase of our own making. */
 export function newPurchaseId(): string {
@@ -83,15 +87,11 @@ export async function recordPurchase(
     priceId: string | null;
   },
 ): Promise<Purchase> {
-  return inOneStep(store, async ({ trx, now }) => {
+  return inOneStep(store, async (step) => {
+    const { trx } = step;
     await trx
       .insertInto('purchases')
-      .values({
-        ...emptyPurchase(input.sessionId, input.mode, now),
-        ...(input.purchaseId ? { id: input.purchaseId } : {}),
-        plan_id: input.planId,
-        price_id: input.priceId,
-      })
+      .values({ ...(await newPurchase(step, input)), plan_id: input.planId, price_id: input.priceId })
       .onConflict((conflict) => conflict.doNothing())
       .execute();
     const row = await trx
@@ -122,7 +122,7 @@ export async function endPurchase(
     const hash = sessionHash(input.sessionId);
     await trx
       .insertInto('purchases')
-      .values(emptyPurchase(input.sessionId, input.mode, now))
+      .values(await newPurchase(step, input))
       .onConflict((conflict) => conflict.doNothing())
       .execute();
     const changed = await trx
@@ -183,7 +183,7 @@ export async function provisionPurchase(
     if (input.subscription)
       await writeSubscription(step, input.mode, customerId, input.subscription, input.actor);
     const purchase: PurchaseTable = {
-      ...(existing ?? emptyPurchase(input.sessionId, input.mode, now)),
+      ...(existing ?? (await newPurchase(step, input))),
       status: 'provisioned',
       failure: null,
       plan_id: input.planId,
@@ -256,9 +256,20 @@ async function recordProvisioning(
   await step.changed([keyId]);
 }
 
-function emptyPurchase(sessionId: string, mode: Mode, now: number): PurchaseTable {
+/**
+ * A row for a session seen for the first time. The id it was opened under comes from metadata at Stripe, which a seller's
+ * own code may copy from one session to the next: an id that is taken is not taken over.
+ */
+async function newPurchase(
+  { trx, now }: Step,
+  { sessionId, mode, purchaseId }: { sessionId: string; mode: Mode; purchaseId?: string },
+): Promise<PurchaseTable> {
+  const usable =
+    purchaseId !== undefined &&
+    PURCHASE_ID_PATTERN.test(purchaseId) &&
+    !(await trx.selectFrom('purchases').select('id').where('id', '=', purchaseId).executeTakeFirst());
   return {
-    id: newPurchaseId(),
+    id: usable ? purchaseId : newPurchaseId(),
     session_hash: sessionHash(sessionId),
     mode,
     plan_id: null,

@@ -20,14 +20,16 @@ export async function syncSubscription(
   });
 }
 
-/** Whether a subscription is in the keystore. */
-export async function hasSubscription(store: Store, subscriptionId: string): Promise<boolean> {
-  const row = await store.db
+/** What a known subscription was last seen to be for; `undefined` when it is not in the keystore. */
+export async function findSubscription(
+  store: Store,
+  subscriptionId: string,
+): Promise<{ planId: string; priceId: string } | undefined> {
+  return store.db
     .selectFrom('subscriptions')
-    .select('id')
+    .select(['plan_id as planId', 'price_id as priceId'])
     .where('id', '=', subscriptionId)
     .executeTakeFirst();
-  return row !== undefined;
 }
 
 /** As {@link syncSubscription}, inside a larger step. */
