@@ -96,6 +96,12 @@ describe('plan catalogue', () => {
       /limits\.0\.per/,
     ],
     [
+      'a window that no timer can hold',
+      'plans: { pro: { name: Pro, limits: [{ requests: 1, per: 25d }] } }',
+      {},
+      /24 days/,
+    ],
+    [
       'two limits for one window',
       'plans: { p: { name: P, limits: [{ requests: 1, per: minute }, { requests: 2, per: 60s }] } }',
       {},

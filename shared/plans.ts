@@ -55,6 +55,8 @@ const PRICE_ID = /^price_[0-9A-Za-z_]{1,250}$/;
 const UNIT_SECONDS = { s: 1, m: 60, h: 3600, d: 86_400 } as const;
 const NAMED_WINDOWS = { second: 1, minute: 60, hour: 3600, day: 86_400 } as const;
 
+const MAX_WINDOW_SECONDS = 24 * 86_400;
+
 const windowSchema = z.strictObject({
   requests: z.int().min(1).max(1_000_000_000),
   per: z
@@ -62,6 +64,11 @@ const windowSchema = z.strictObject({
     .regex(
       /^(second|minute|hour|day|[1-9][0-9]{0,5}[smhd])$/,
       'is second, minute, hour, day, or a time such as 10s, 5m, 1h',
+    )
+    // A counter's end is a timer, and timers end at 2^31 ms; what lasts longer is what a quota is for.
+    .refine(
+      (per) => windowSeconds(per) <= MAX_WINDOW_SECONDS,
+      'is longer than 24 days: use `quota` for that',
     ),
 });
 const priceIdsSchema = z
@@ -221,11 +228,15 @@ function toPrice(price: { amount: number; currency: string; per: string }): Pric
   };
 }
 
+function windowSeconds(per: string): number {
+  return (
+    NAMED_WINDOWS[per as keyof typeof NAMED_WINDOWS] ??
+    Number(per.slice(0, -1)) * UNIT_SECONDS[per.slice(-1) as keyof typeof UNIT_SECONDS]
+  );
+}
+
 function toWindow(limit: { requests: number; per: string }): Window {
-  const named = NAMED_WINDOWS[limit.per as keyof typeof NAMED_WINDOWS];
-  if (named) return { name: limit.per, requests: limit.requests, seconds: named };
-  const seconds =
-    Number(limit.per.slice(0, -1)) * UNIT_SECONDS[limit.per.slice(-1) as keyof typeof UNIT_SECONDS];
+  const seconds = windowSeconds(limit.per);
   const name = Object.entries(NAMED_WINDOWS).find(([, length]) => length === seconds)?.[0] ?? limit.per;
   return { name, requests: limit.requests, seconds };
 }

@@ -73,6 +73,11 @@ const TABLE = {
     'Your key is not the problem. Try again after the time in Retry-After.',
   ],
   stopping: [503, 'Restarting', 'Try again in a moment.'],
+  plan_unavailable: [
+    503,
+    'Plan not available',
+    'Your key is not the problem. The seller has to restore the plan.',
+  ],
   internal_error: [
     500,
     'Something went wrong here',
@@ -82,6 +87,9 @@ const TABLE = {
   invalid_request: [400, 'Request not valid', undefined],
   not_found: [404, 'Not found', undefined],
   method_not_allowed: [405, 'Method not allowed', undefined],
+  request_timeout: [408, 'Request not received in time', undefined],
+  headers_too_large: [431, 'Request headers too large', undefined],
+  upgrade_not_supported: [501, 'Protocol upgrade not supported', 'Use plain HTTP/1.1 requests.'],
   unsupported_media_type: [
     415,
     'Media type not supported',
