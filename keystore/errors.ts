@@ -12,6 +12,9 @@ export class KeystoreError extends Error {
 
 /** The keystore cannot be used at all: not ours, too new, not writable, another secret, another mode. */
 export class KeystoreOpenError extends KeystoreError {
+  /** `EX_CONFIG` of BSD's sysexits.h: the remedy is in the configuration. */
+  readonly exitCode = 78;
+
   constructor(message: string, code: string, options?: ErrorOptions) {
     super(message, code, options);
     this.name = 'KeystoreOpenError';

@@ -19,6 +19,11 @@ export function randomBase62(length: number): string {
   return text;
 }
 
+/** Base62 text made from bytes: the same bytes give the same text. Not for secrets, as it favours some characters slightly. */
+export function base62FromBytes(bytes: Uint8Array, length: number): string {
+  return Array.from(bytes.subarray(0, length), (byte) => ALPHABET[byte % 62]).join('');
+}
+
 /**
  * A non-negative integer in base62, padded on the left with `0`.
  *

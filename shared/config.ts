@@ -42,6 +42,8 @@ export type Config = {
   publicBillingUrl: string;
   publicGatewayUrl: string;
   redirectOrigins: readonly string[];
+  /** What the buyer's pages call the API that is sold. */
+  productName: string;
   supportEmail: string | null;
   keyPrefix: string;
   keyHash: { memoryKib: number; passes: number; lanes: number };
@@ -55,6 +57,8 @@ export type Config = {
 
 /** Every mistake found in the configuration at once. */
 export class ConfigError extends Error {
+  /** `EX_CONFIG` of BSD's sysexits.h. */
+  readonly exitCode = 78;
   readonly problems: readonly ConfigProblem[];
 
   constructor(problems: readonly ConfigProblem[]) {
@@ -71,9 +75,6 @@ export class ConfigError extends Error {
     this.problems = problems;
   }
 }
-
-/** The exit code for a configuration mistake (`EX_CONFIG` of BSD's sysexits.h). */
-export const EXIT_CONFIG = 78;
 
 type Env = Readonly<Record<string, string | undefined>>;
 
@@ -153,6 +154,10 @@ const variables = {
         ),
     ),
     example: 'https://www.example.com,https://docs.example.com',
+  },
+  PRODUCT_NAME: {
+    schema: z.string().max(60, 'is longer than 60 characters').default('Demo API'),
+    example: 'Acme Weather API',
   },
   SUPPORT_EMAIL: { schema: z.email('is not an e-mail address').optional(), example: 'support@example.com' },
   KEY_PREFIX: {
@@ -254,6 +259,7 @@ export function loadConfig(env: Env, service: Service): Config {
     publicBillingUrl: values.PUBLIC_BILLING_URL ?? `http://${urlHost(values.HOST)}:${values.BILLING_PORT}`,
     publicGatewayUrl: values.PUBLIC_GATEWAY_URL ?? `http://${urlHost(values.HOST)}:${values.GATEWAY_PORT}`,
     redirectOrigins: values.CHECKOUT_REDIRECT_ORIGINS,
+    productName: values.PRODUCT_NAME,
     supportEmail: values.SUPPORT_EMAIL ?? null,
     keyPrefix: values.KEY_PREFIX,
     keyHash: { memoryKib, passes, lanes },

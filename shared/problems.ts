@@ -135,6 +135,11 @@ const TABLE = {
     'The key was not claimed in time. Contact the seller for a new one.',
   ],
   // Stripe's webhook (billing)
+  webhook_not_configured: [
+    503,
+    'Webhook not set up',
+    'Set STRIPE_WEBHOOK_SECRET to the signing secret of this endpoint.',
+  ],
   invalid_signature: [
     400,
     'Signature not valid',
@@ -165,15 +170,6 @@ export type Problem = {
   remedy?: string;
   [extension: string]: unknown;
 };
-
-/** All codes with their status, title and remedy, for the page that documents them. */
-export const PROBLEM_CODES: readonly { code: ProblemCode; status: number; title: string; remedy?: string }[] =
-  Object.entries(TABLE).map(([code, [status, title, remedy]]) => ({
-    code: code as ProblemCode,
-    status,
-    title,
-    ...(remedy === undefined ? {} : { remedy }),
-  }));
 
 /** The HTTP status that belongs to a code. */
 export function problemStatus(code: ProblemCode): number {

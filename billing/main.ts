@@ -1,0 +1,19 @@
+import { openKeystore } from '../keystore/keystore.ts';
+import { loadConfig } from '../shared/config.ts';
+import { createLogger } from '../shared/log.ts';
+import { runService } from '../shared/service.ts';
+import { startBilling } from './server.ts';
+
+await runService(async () => {
+  const config = loadConfig(process.env, 'billing');
+  const log = createLogger({ level: config.logLevel });
+  const keystore = await openKeystore({ ...config, url: config.keystoreUrl, log });
+  const billing = await startBilling({ config, keystore, log });
+  return {
+    message: `Billing listens on ${billing.url} (public address ${config.publicBillingUrl}, Stripe in ${config.stripe?.mode} mode).`,
+    async close() {
+      await billing.close();
+      await keystore.close();
+    },
+  };
+});

@@ -1,0 +1,47 @@
+/** What a started service hands back: a line for the terminal and the way to stop it. */
+export type RunningService = { message: string; close(): Promise<void> };
+
+/** How long a stop may take before the process leaves anyway, milliseconds. */
+const STOP_LIMIT_MS = 5000;
+
+/**
+ * Runs a service as a process: starts it, says so, stops it cleanly on SIGINT or SIGTERM. A start that fails prints what
+ * to do about it and exits with the error's `exitCode` (78 for configuration), else 1.
+ */
+export async function runService(start: () => Promise<RunningService>): Promise<void> {
+  let service: RunningService;
+  try {
+    service = await start();
+  } catch (error) {
+    process.stderr.write(`${startFailure(error)}\n`);
+    process.exit((error as { exitCode?: number }).exitCode ?? 1);
+  }
+  process.stdout.write(`${service.message}\n`);
+  let stopping = false;
+  const stop = async () => {
+    if (stopping) process.exit(1);
+    stopping = true;
+    setTimeout(() => process.exit(1), STOP_LIMIT_MS).unref();
+    await service.close();
+    process.exit(0);
+  };
+  process.on('SIGINT', stop);
+  process.on('SIGTERM', stop);
+}
+
+/** What to print when a service cannot start. */
+export function startFailure(error: unknown): string {
+  const { code, address, port, exitCode, message, stack } = error as NodeJS.ErrnoException & {
+    address?: string;
+    port?: number;
+    exitCode?: number;
+  };
+  if (exitCode !== undefined) return message;
+  if (code === 'EADDRINUSE') {
+    return `Port ${port} on ${address} is taken by another program. Stop that one, or set another port (GATEWAY_PORT, BILLING_PORT, INTERNAL_PORT, SANDBOX_PORT).`;
+  }
+  if (code === 'EACCES' && port) return `This user may not listen on port ${port}. Use a port above 1023.`;
+  if (code === 'EADDRNOTAVAIL')
+    return `The address ${address} is not one of this machine. Set HOST to one that is.`;
+  return stack ?? message;
+}
