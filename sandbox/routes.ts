@@ -1,0 +1,34 @@
+import { type Page, pageParams, paginate } from './pagination.ts';
+import { list, type Parsed, type Shape, string } from './params.ts';
+import type { World } from './world.ts';
+
+export interface Route {
+  method: 'GET' | 'POST' | 'DELETE';
+  /** With `:id` where an id stands. */
+  path: string;
+  shape: Shape;
+  handle(world: World, params: Parsed<Shape>, id: string): object;
+}
+
+const always = { expand: list(string()) };
+
+/** A route whose handler gets its parameters read and typed by `shape`. `expand` is understood everywhere. */
+export function route<S extends Shape>(
+  method: Route['method'],
+  path: string,
+  shape: S,
+  handle: (world: World, params: Parsed<S>, id: string) => object,
+): Route {
+  return { method, path, shape: { ...shape, ...always }, handle: handle as Route['handle'] };
+}
+
+/** A route that answers one page of what `select` finds. */
+export function listRoute<S extends Shape>(
+  path: string,
+  shape: S,
+  select: (world: World, params: Parsed<S>, id: string) => { id: string }[],
+): Route {
+  return route('GET', path, { ...shape, ...pageParams }, (world, params, id) =>
+    paginate(select(world, params as unknown as Parsed<S>, id), params as Page, path.replace(':id', id)),
+  );
+}

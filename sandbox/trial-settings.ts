@@ -1,0 +1,13 @@
+import { object, oneOf, required, unsupported } from './params.ts';
+
+/** What becomes of a trial that ends without a payment method. */
+export type MissingMethod = 'cancel' | 'create_invoice' | 'pause';
+
+export const trialSettingsShape = object({
+  end_behavior: required(
+    object({
+      missing_payment_method: required(oneOf('cancel', 'create_invoice', 'pause')),
+      ...unsupported('billing_cycle_anchor'),
+    }),
+  ),
+});
