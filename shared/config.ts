@@ -39,6 +39,8 @@ export type Config = {
   serverSecret: string;
   /** Where the server secret came from, to tell the operator. */
   serverSecretFile: string | null;
+  /** How this machine reaches billing. */
+  localBillingUrl: string;
   publicBillingUrl: string;
   publicGatewayUrl: string;
   redirectOrigins: readonly string[];
@@ -234,6 +236,7 @@ export function loadConfig(env: Env, service: Service): Config {
   const trustedProxies = new BlockList();
   for (const entry of values.TRUSTED_PROXIES) addToBlockList(trustedProxies, entry);
   const [memoryKib, passes, lanes] = values.KEY_HASH;
+  const localBillingUrl = `http://${urlHost(values.HOST)}:${values.BILLING_PORT}`;
   return {
     production,
     host: values.HOST,
@@ -256,7 +259,8 @@ export function loadConfig(env: Env, service: Service): Config {
       : null,
     serverSecret: values.TOLLGATE_SECRET ?? (generated as { secret: string }).secret,
     serverSecretFile: generated?.file ?? null,
-    publicBillingUrl: values.PUBLIC_BILLING_URL ?? `http://${urlHost(values.HOST)}:${values.BILLING_PORT}`,
+    localBillingUrl,
+    publicBillingUrl: values.PUBLIC_BILLING_URL ?? localBillingUrl,
     publicGatewayUrl: values.PUBLIC_GATEWAY_URL ?? `http://${urlHost(values.HOST)}:${values.GATEWAY_PORT}`,
     redirectOrigins: values.CHECKOUT_REDIRECT_ORIGINS,
     productName: values.PRODUCT_NAME,

@@ -1,0 +1,248 @@
+import { userInfo } from 'node:os';
+import { Command, InvalidArgumentError } from 'commander';
+import { type KeyRecord, type Keystore, openKeystore } from '../keystore/keystore.ts';
+import { accessOf } from '../shared/access.ts';
+import { type Config, loadConfig } from '../shared/config.ts';
+import type { Mode } from '../shared/keys.ts';
+import { createLogger } from '../shared/log.ts';
+import { fail, run } from './command.ts';
+
+const HOUR_MS = 3_600_000;
+const actor = `operator:${userInfo().username}`;
+
+const program = new Command('keys').description('Create, find, revoke and rotate API keys.');
+program
+  .command('create')
+  .description('Make a key that no purchase stands behind. It is printed once.')
+  .requiredOption('--plan <id>', 'the plan, as plans.yaml names it')
+  .option('--name <text>', 'a note to recognise it by')
+  .option('--expires <duration>', 'how long it works, such as 12h or 30d', duration)
+  .option('--mode <mode>', 'test or live; needed only while the keystore is new')
+  .option('--json', 'print JSON')
+  .action(create);
+program
+  .command('list')
+  .description('List keys, newest first.')
+  .option('--plan <id>', 'only keys of this plan')
+  .option('--find <text>', 'only keys with this id, last four characters, e-mail, customer or subscription')
+  .option('--limit <n>', 'how many', Number, 50)
+  .option('--json', 'print JSON')
+  .action(list);
+program
+  .command('show <id>')
+  .description('Show a key: its state, customer, usage and history.')
+  .option('--json', 'print JSON')
+  .action(show);
+program
+  .command('revoke <id>')
+  .description('Switch a key off for good, everywhere within a second.')
+  .option('--leaked', 'note that the key became known to others')
+  .option('--json', 'print JSON')
+  .action(revoke);
+program
+  .command('rotate <id>')
+  .description('Replace a key by a new one, printed once; both share limits and quota.')
+  .option(
+    '--overlap <duration>',
+    'how long the old one still works, such as 24h or 0h',
+    duration,
+    24 * HOUR_MS,
+  )
+  .option('--json', 'print JSON')
+  .action(rotate);
+await run(program);
+
+type Json = { json?: boolean };
+
+async function create(
+  options: Json & { plan: string; name?: string; expires?: number; mode?: string },
+): Promise<void> {
+  await withKeystore(async (keystore, config) => {
+    if (!config.plans.plan(options.plan)) {
+      fail(
+        `There is no plan "${options.plan}". Plans: ${config.plans.plans.map((plan) => plan.id).join(', ')}.`,
+      );
+    }
+    if (options.mode && options.mode !== 'test' && options.mode !== 'live') fail('--mode is test or live.');
+    const mode = (await keystore.mode()) ?? (options.mode as Mode | undefined) ?? config.stripe?.mode;
+    if (!mode) fail('This keystore is new: say --mode test or --mode live.');
+    if (options.mode && options.mode !== mode)
+      fail(`This keystore is for ${mode} mode. Live and test never mix.`);
+    await keystore.bindMode(mode);
+    const key = await keystore.createKey({
+      mode,
+      prefix: config.keyPrefix,
+      planId: options.plan,
+      name: options.name ?? null,
+      expiresAt: options.expires === undefined ? null : Date.now() + options.expires,
+      actor,
+    });
+    if (options.json)
+      print({ key: key.plaintext, key_id: key.id, last_four: key.lastFour, plan: options.plan, mode });
+    else
+      console.log(
+        `${key.plaintext}\n\nThis is the only time it is shown. Key id ${key.id}, plan ${options.plan}, ${mode} mode.`,
+      );
+  });
+}
+
+async function list(options: Json & { plan?: string; find?: string; limit: number }): Promise<void> {
+  if (!Number.isInteger(options.limit) || options.limit < 1) fail('--limit is a whole number from 1.');
+  await withKeystore(async (keystore, config) => {
+    const keys = await keystore.listKeys({
+      limit: options.limit,
+      ...(options.plan ? { planId: options.plan } : {}),
+      ...(options.find ? { matching: options.find } : {}),
+    });
+    if (options.json) print(keys.map((key) => toJson(key, config)));
+    else if (keys.length === 0) console.log('No keys.');
+    else {
+      table(
+        ['KEY ID', 'ENDS IN', 'STATE', 'PLAN', 'CUSTOMER', 'THIS MONTH', 'CREATED'],
+        keys.map((key) => [
+          key.id,
+          `…${key.lastFour}`,
+          stateOf(key, config),
+          key.planId,
+          key.email ?? key.name ?? '-',
+          key.usedThisMonth.toLocaleString('en'),
+          day(key.createdAt),
+        ]),
+      );
+    }
+  });
+}
+
+async function show(id: string, options: Json): Promise<void> {
+  await withKeystore(async (keystore, config) => {
+    const key = (await keystore.findKey(id)) ?? fail(`There is no key with the id "${id}".`);
+    const history = await keystore.keyHistory(id);
+    if (options.json) {
+      print({
+        ...toJson(key, config),
+        history: history.map((entry) => ({
+          ...entry,
+          at: time(entry.at),
+          details: entry.details && JSON.parse(entry.details),
+        })),
+      });
+      return;
+    }
+    const facts = Object.entries(toJson(key, config)).filter(([, value]) => value !== null);
+    table(
+      [],
+      facts.map(([name, value]) => [name.replaceAll('_', ' '), String(value)]),
+    );
+    console.log('\nHistory:');
+    table(
+      [],
+      history.map((entry) => [time(entry.at), entry.action, entry.actor, entry.details ?? '']),
+    );
+  });
+}
+
+async function revoke(id: string, options: Json & { leaked?: boolean }): Promise<void> {
+  await withKeystore(async (keystore) => {
+    const outcome = await keystore.revokeKey({ id, reason: options.leaked ? 'leaked' : 'operator', actor });
+    if (outcome === 'not_found') fail(`There is no key with the id "${id}".`);
+    if (options.json) print({ key_id: id, outcome });
+    else
+      console.log(outcome === 'revoked' ? `Key ${id} is revoked for good.` : `Key ${id} was revoked before.`);
+  });
+}
+
+async function rotate(id: string, options: Json & { overlap: number }): Promise<void> {
+  await withKeystore(async (keystore) => {
+    const fresh = await keystore.rotateKey({ id, overlapMs: options.overlap, actor });
+    if (fresh === 'not_found') fail(`There is no key with the id "${id}".`);
+    if (typeof fresh === 'string')
+      fail(`Key ${id} is ${fresh}, and nothing brings it back. Make a new one with: npm run keys -- create`);
+    const ends = options.overlap > 0 ? time(Date.now() + options.overlap) : null;
+    if (options.json)
+      print({
+        key: fresh.plaintext,
+        key_id: fresh.id,
+        last_four: fresh.lastFour,
+        replaces: id,
+        old_key_ends_at: ends,
+      });
+    else {
+      console.log(`${fresh.plaintext}\n\nThis is the only time it is shown. Key id ${fresh.id}.`);
+      console.log(ends ? `The old key ${id} works until ${ends}.` : `The old key ${id} no longer works.`);
+    }
+  });
+}
+
+async function withKeystore(work: (keystore: Keystore, config: Config) => Promise<void>): Promise<void> {
+  const config = loadConfig(process.env, 'tool');
+  const log = createLogger({
+    level: 'error',
+    destination: { write: (line) => void process.stderr.write(line) },
+  });
+  const keystore = await openKeystore({ ...config, url: config.keystoreUrl, log });
+  try {
+    await work(keystore, config);
+  } finally {
+    await keystore.close();
+  }
+}
+
+function stateOf(key: KeyRecord, config: Config): string {
+  return accessOf(key, key.subscription, config.plans.plan(key.planId) ?? {}, Date.now()).state;
+}
+
+function toJson(key: KeyRecord, config: Config): Record<string, string | number | null> {
+  const access = accessOf(key, key.subscription, config.plans.plan(key.planId) ?? {}, Date.now());
+  return {
+    key_id: key.id,
+    last_four: key.lastFour,
+    state: access.state,
+    reason: access.state === 'active' ? null : access.code,
+    mode: key.mode,
+    plan: key.planId,
+    name: key.name,
+    email: key.email,
+    customer: key.customerId,
+    stripe_customer: key.stripeCustomerId,
+    subscription: key.subscriptionId,
+    subscription_status: key.subscription?.status ?? null,
+    current_period_end: key.subscription?.currentPeriodEnd ? time(key.subscription.currentPeriodEnd) : null,
+    purchase: key.purchaseId,
+    used_this_month: key.usedThisMonth,
+    created_at: time(key.createdAt),
+    expires_at: key.expiresAt && time(key.expiresAt),
+    revoked_at: key.revokedAt && time(key.revokedAt),
+    revoked_reason: key.revokedReason,
+    rotated_from: key.rootId === key.id ? null : key.rootId,
+  };
+}
+
+function duration(text: string): number {
+  const [, amount, unit] = /^([0-9]{1,5})([mhd])$/.exec(text) ?? [];
+  if (!amount || !unit) throw new InvalidArgumentError('Give a duration such as 30m, 12h or 30d.');
+  return Number(amount) * { m: 60_000, h: HOUR_MS, d: 24 * HOUR_MS }[unit as 'm' | 'h' | 'd'];
+}
+
+function time(ms: number): string {
+  return new Date(ms).toISOString();
+}
+
+function day(ms: number): string {
+  return time(ms).slice(0, 10);
+}
+
+function print(value: unknown): void {
+  console.log(JSON.stringify(value, null, 2));
+}
+
+function table(head: string[], rows: string[][]): void {
+  const all = head.length > 0 ? [head, ...rows] : rows;
+  const widths = (all[0] ?? []).map((_, column) => Math.max(...all.map((row) => row[column]?.length ?? 0)));
+  for (const row of all) {
+    console.log(
+      row
+        .map((cell, column) => (column === row.length - 1 ? cell : cell.padEnd(widths[column] ?? 0)))
+        .join('  '),
+    );
+  }
+}
