@@ -1,0 +1,134 @@
+import { LRUCache } from 'lru-cache';
+import type { KeyFacts, Keystore } from '../keystore/keystore.ts';
+
+/** How long facts are used while the change feed cannot be read: with it away, nobody would tell us of a revocation. */
+const UNFED_MS = 1000;
+/** How long facts are used while the keystore cannot be read at all: its outage is not the customer's. */
+const OUTAGE_MS = 10 * 60_000;
+/** How often a key in use is read again without being asked to: keeps quotas of several gateways together. */
+const REFRESH_MS = 60_000;
+/** How long a failed read is not tried again for the same key. */
+const RETRY_MS = 250;
+/** How long it is remembered that there is no key of an id. */
+const ABSENT_MS = 2000;
+const MAX_ABSENT = 20_000;
+
+type Entry = { facts: KeyFacts; readAt: number; retryAt: number };
+type Reading = { promise: Promise<KeyFacts | undefined>; outdated: boolean };
+
+/**
+ * What the keystore says of keys, remembered by key id until the change feed says otherwise. A notice that arrives while
+ * a key is being read makes that read count for nothing: it is done again.
+ */
+export class FactsCache {
+  readonly #keystore: Pick<Keystore, 'findKeyFacts' | 'changes'>;
+  readonly #now: () => number;
+  readonly #onRead: (facts: KeyFacts, usageEpoch: number) => void;
+  readonly #usageEpoch: () => number;
+  readonly #entries: LRUCache<string, Entry>;
+  readonly #absent = new LRUCache<string, true>({ max: MAX_ABSENT, ttl: ABSENT_MS });
+  readonly #reading = new Map<string, Reading>();
+  #unsubscribe: (() => void) | undefined;
+
+  /** @param options.onRead called with each key read, and the usage epoch in which the read began */
+  constructor(options: {
+    keystore: Pick<Keystore, 'findKeyFacts' | 'changes'>;
+    capacity: number;
+    now: () => number;
+    usageEpoch: () => number;
+    onRead: (facts: KeyFacts, usageEpoch: number) => void;
+  }) {
+    this.#keystore = options.keystore;
+    this.#now = options.now;
+    this.#usageEpoch = options.usageEpoch;
+    this.#onRead = options.onRead;
+    this.#entries = new LRUCache({ max: options.capacity });
+  }
+
+  /** Follows the change feed. Nothing may be read before. */
+  async start(): Promise<void> {
+    this.#unsubscribe = await this.#keystore.changes.subscribe((change) => {
+      if (change === 'everything') {
+        this.#entries.clear();
+        this.#absent.clear();
+        for (const reading of this.#reading.values()) reading.outdated = true;
+        return;
+      }
+      for (const id of change) {
+        this.#entries.delete(id);
+        this.#absent.delete(id);
+        const reading = this.#reading.get(id);
+        if (reading) reading.outdated = true;
+      }
+    });
+  }
+
+  stop(): void {
+    this.#unsubscribe?.();
+  }
+
+  /** The facts of a key, if they are at hand and may be relied on now. */
+  fresh(id: string): KeyFacts | undefined {
+    const entry = this.#entries.get(id);
+    if (entry === undefined) return undefined;
+    const now = this.#now();
+    const age = now - entry.readAt;
+    if (!this.#keystore.changes.healthy && age > UNFED_MS) return undefined;
+    if (age > REFRESH_MS && now >= entry.retryAt) {
+      entry.retryAt = now + REFRESH_MS;
+      void this.load(id).catch(() => {});
+    }
+    return entry.facts;
+  }
+
+  /**
+   * The facts of a key, read from the keystore unless they are at hand; `undefined` when there is no such key. When the
+   * keystore fails, what was last known of the key, for as long as an outage may reasonably last.
+   *
+   * @throws whatever the keystore throws, when nothing is known of the key
+   */
+  async load(id: string): Promise<KeyFacts | undefined> {
+    if (this.#absent.has(id)) return undefined;
+    const entry = this.#entries.get(id);
+    const now = this.#now();
+    const usable = entry !== undefined && now - entry.readAt < OUTAGE_MS;
+    if (usable && !this.#keystore.changes.healthy && now < entry.retryAt) return entry.facts;
+    try {
+      return await this.#readOnce(id);
+    } catch (error) {
+      // The entry is looked up again: a notice may have removed it, and then it is known to be out of date.
+      const current = this.#entries.get(id);
+      if (!usable || current === undefined) throw error;
+      current.retryAt = now + RETRY_MS;
+      return current.facts;
+    }
+  }
+
+  #readOnce(id: string): Promise<KeyFacts | undefined> {
+    const underWay = this.#reading.get(id);
+    if (underWay) return underWay.promise;
+    const reading: Reading = { promise: Promise.resolve(undefined), outdated: false };
+    this.#reading.set(id, reading);
+    reading.promise = this.#read(id, reading).finally(() => this.#reading.delete(id));
+    return reading.promise;
+  }
+
+  async #read(id: string, reading: Reading): Promise<KeyFacts | undefined> {
+    let facts: KeyFacts | undefined;
+    let epoch: number;
+    do {
+      reading.outdated = false;
+      epoch = this.#usageEpoch();
+      facts = await this.#keystore.findKeyFacts(id);
+    } while (reading.outdated);
+    const now = this.#now();
+    if (facts === undefined) {
+      this.#entries.delete(id);
+      this.#absent.set(id, true);
+    } else {
+      this.#onRead(facts, epoch);
+      this.#entries.set(id, { facts, readAt: now, retryAt: 0 });
+    }
+    return facts;
+  }
+}

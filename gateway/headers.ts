@@ -1,0 +1,177 @@
+import { type Credential, foreignAuthorizations, presentedKey } from './presented-key.ts';
+
+/** What the gateway needs of a request's headers, from one pass over them. */
+export type RequestHead = {
+  credential: Credential;
+  /** End-to-end headers that may go upstream, as name, value, name, value, ... in the order and spelling received. */
+  endToEnd: string[];
+  host: string;
+  /** `null`: no body, or one of unknown length. */
+  contentLength: string | null;
+  hasBody: boolean;
+  expectsContinue: boolean;
+  wantsWebSocket: boolean;
+  /** What proxies said of the client, all lines joined. Believed only when it comes from a trusted proxy. */
+  forwardedFor: string;
+  forwardedProto: string;
+  forwardedHost: string;
+  requestId: string;
+};
+
+/**
+ * Headers that end here. RFC 9110 section 7.6.1 names the hop-by-hop ones; the rest says who the client is, which only
+ * the gateway may say. A name spelt with underscores is the same one to a CGI-like upstream (`HTTP_X_API_KEY`), so it
+ * ends here too, without being read.
+ */
+const ENDS_HERE = new Set([
+  'connection',
+  'keep-alive',
+  'proxy-connection',
+  'proxy-authenticate',
+  'proxy-authorization',
+  'te',
+  'trailer',
+  'transfer-encoding',
+  'upgrade',
+  'expect',
+  'host',
+  'content-length',
+  'authorization',
+  'x-api-key',
+  'x-request-id',
+  'x-real-ip',
+  'forwarded',
+]);
+const OURS = /^x-(?:consumer|credential|forwarded)-/;
+
+/** Reads the raw header lines of a request, once. */
+export function readRequestHead(raw: readonly string[]): RequestHead {
+  const endToEnd: string[] = [];
+  const apiKeys: string[] = [];
+  const authorizations: string[] = [];
+  const head: RequestHead = {
+    credential: { kind: 'none' },
+    endToEnd,
+    host: '',
+    contentLength: null,
+    hasBody: false,
+    expectsContinue: false,
+    wantsWebSocket: false,
+    forwardedFor: '',
+    forwardedProto: '',
+    forwardedHost: '',
+    requestId: '',
+  };
+  let connection = '';
+  for (let i = 0; i < raw.length; i += 2) {
+    const name = raw[i] as string;
+    const value = raw[i + 1] as string;
+    const lower = name.toLowerCase();
+    const plain = lower.includes('_') ? lower.replaceAll('_', '-') : lower;
+    if (!ENDS_HERE.has(plain) && !(plain.startsWith('x-') && OURS.test(plain))) {
+      endToEnd.push(name, value);
+      continue;
+    }
+    switch (lower) {
+      case 'x-api-key':
+        apiKeys.push(value);
+        break;
+      case 'authorization':
+        authorizations.push(value);
+        break;
+      case 'host':
+        head.host = value;
+        break;
+      case 'connection':
+        connection = connection ? `${connection},${value}` : value;
+        break;
+      case 'content-length':
+        head.contentLength = value;
+        head.hasBody ||= value !== '0';
+        break;
+      case 'transfer-encoding':
+        head.hasBody = true;
+        break;
+      case 'expect':
+        head.expectsContinue = value.toLowerCase() === '100-continue';
+        break;
+      case 'upgrade':
+        head.wantsWebSocket ||= value.toLowerCase().includes('websocket');
+        break;
+      case 'x-forwarded-for':
+        head.forwardedFor = head.forwardedFor ? `${head.forwardedFor},${value}` : value;
+        break;
+      case 'x-forwarded-proto':
+        head.forwardedProto = value;
+        break;
+      case 'x-forwarded-host':
+        head.forwardedHost = value;
+        break;
+      case 'x-request-id':
+        head.requestId = value;
+        break;
+    }
+  }
+  if (apiKeys.length > 0 || authorizations.length > 0) {
+    head.credential = presentedKey(apiKeys, authorizations);
+    for (const value of foreignAuthorizations(authorizations, head.credential)) {
+      endToEnd.push('Authorization', value);
+    }
+  }
+  if (connection) head.endToEnd = withoutNamed(endToEnd, connection);
+  return head;
+}
+
+/** What the upstream's answer may not say: hop-by-hop fields, and limits and request ids, which are ours. */
+const NOT_FROM_UPSTREAM = new Set([
+  'connection',
+  'keep-alive',
+  'proxy-connection',
+  'proxy-authenticate',
+  'te',
+  'trailer',
+  'transfer-encoding',
+  'upgrade',
+  'x-request-id',
+  'x-ratelimit-limit',
+  'x-ratelimit-remaining',
+  'x-ratelimit-reset',
+  'ratelimit',
+  'ratelimit-policy',
+  'ratelimit-limit',
+  'ratelimit-remaining',
+  'ratelimit-reset',
+]);
+
+/** The upstream's headers that go on to the client, as name, value, ...; repeated ones (`Set-Cookie`) stay repeated. */
+export function responseHeaders(raw: readonly (Buffer | string)[]): string[] {
+  const endToEnd: string[] = [];
+  let connection = '';
+  for (let i = 0; i < raw.length; i += 2) {
+    const name = latin1(raw[i] as Buffer | string);
+    const lower = name.toLowerCase();
+    if (!NOT_FROM_UPSTREAM.has(lower)) endToEnd.push(name, latin1(raw[i + 1] as Buffer | string));
+    else if (lower === 'connection') connection += `,${latin1(raw[i + 1] as Buffer | string)}`;
+  }
+  return connection ? withoutNamed(endToEnd, connection) : endToEnd;
+}
+
+/** Drops the headers that `Connection` names (RFC 9110 section 7.6.1: they are for one hop only). */
+function withoutNamed(headers: string[], connection: string): string[] {
+  const named = connection
+    .toLowerCase()
+    .split(',')
+    .map((token) => token.trim())
+    .filter((token) => token !== '' && token !== 'keep-alive' && token !== 'close');
+  if (named.length === 0) return headers;
+  const kept: string[] = [];
+  for (let i = 0; i < headers.length; i += 2) {
+    const name = headers[i] as string;
+    if (!named.includes(name.toLowerCase())) kept.push(name, headers[i + 1] as string);
+  }
+  return kept;
+}
+
+function latin1(text: Buffer | string): string {
+  return typeof text === 'string' ? text : text.latin1Slice();
+}

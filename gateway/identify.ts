@@ -1,0 +1,163 @@
+import { hash } from 'node:crypto';
+import { LRUCache } from 'lru-cache';
+import type { KeyFacts, Keystore } from '../keystore/keystore.ts';
+import { type Mode, type ParsedKey, parseKey } from '../shared/keys.ts';
+import type { Logger } from '../shared/log.ts';
+import type { BadKeys } from './bad-keys.ts';
+import { type Refused, refused } from './decision.ts';
+import type { FactsCache } from './facts-cache.ts';
+import { type HashQueue, HashQueueFull } from './hash-queue.ts';
+
+/** Longer than any key; not worth hashing. */
+const MAX_PRESENTED = 128;
+const MAX_WRONG = 50_000;
+const WRONG_MS = 10_000;
+
+type Verified = { id: string; tag: number };
+
+type Options = {
+  keystore: Pick<Keystore, 'hasher' | 'mode' | 'upgradeKeyHash'>;
+  facts: FactsCache;
+  queue: HashQueue;
+  badKeys: BadKeys;
+  /** Verified keys remembered. */
+  capacity: number;
+  log: Logger;
+};
+
+/**
+ * Tells whose key was presented. A key that was verified once is remembered by the SHA-256 of what was presented, so
+ * that from then on it costs a hash and two look-ups; its plaintext is kept nowhere.
+ */
+export class Identify {
+  readonly #options: Options;
+  readonly #verified: LRUCache<string, Verified>;
+  /** Presented keys whose secret was wrong though its tag was right: once in 65,536 guesses, and not twice. */
+  readonly #wrong = new LRUCache<string, true>({ max: MAX_WRONG, ttl: WRONG_MS });
+  readonly #verifying = new Map<string, Promise<boolean>>();
+  #mode: Mode | null = null;
+  /** Requests whose key was remembered, and those whose key was not. */
+  hits = 0;
+  misses = 0;
+
+  constructor(options: Options) {
+    this.#options = options;
+    this.#verified = new LRUCache({ max: options.capacity });
+  }
+
+  /** The mode of the keystore, once it is known. */
+  get mode(): Mode | null {
+    return this.#mode;
+  }
+
+  /**
+   * The facts of the key that was presented, or why there are none. A promise only when something has to be waited for.
+   *
+   * @param address the client's, which pays for wrong keys
+   */
+  identify(presented: string, address: string): KeyFacts | Refused | Promise<KeyFacts | Refused> {
+    const digest = presented.length <= MAX_PRESENTED ? hash('sha256', presented, 'base64') : '';
+    const known = this.#verified.get(digest);
+    if (known !== undefined) {
+      const facts = this.#options.facts.fresh(known.id);
+      if (facts !== undefined && facts.tag === known.tag) {
+        this.hits++;
+        return facts;
+      }
+    }
+    this.misses++;
+    return this.#look(presented, digest, known, address).catch((error: unknown) => this.#ours(error));
+  }
+
+  /** A key that is not at hand: remembered but out of date, or never seen. */
+  async #look(
+    presented: string,
+    digest: string,
+    known: Verified | undefined,
+    address: string,
+  ): Promise<KeyFacts | Refused> {
+    this.#mode ??= await this.#options.keystore.mode();
+    if (known !== undefined) {
+      const facts = await this.#options.facts.load(known.id);
+      if (facts !== undefined && facts.tag === known.tag) return facts;
+      this.#verified.delete(digest);
+    }
+    const wait = await this.#options.badKeys.waitSeconds(address);
+    if (wait > 0) return refused('too_many_bad_keys', { retryAfterSeconds: wait });
+
+    const parsed = parseKey(presented);
+    if (parsed === undefined)
+      return this.#bad(address, 'What was sent is not a whole key: its form or checksum is wrong.');
+    if (this.#mode !== null && parsed.mode !== this.#mode) return wrongMode(parsed.mode, this.#mode);
+    return this.#verify(parsed, digest, address);
+  }
+
+  async #verify(parsed: ParsedKey, digest: string, address: string): Promise<KeyFacts | Refused> {
+    const { keystore, facts, badKeys } = this.#options;
+    const stored = facts.fresh(parsed.id) ?? (await facts.load(parsed.id));
+    const possible =
+      stored !== undefined &&
+      stored.mode === parsed.mode &&
+      !this.#wrong.has(digest) &&
+      keystore.hasher.tagMatches(parsed.secret, stored.tag);
+    if (!possible || !(await this.#verifyOnce(parsed, stored, digest))) {
+      // Another wrong key of the same client may have used up its allowance meanwhile.
+      const wait = await badKeys.waitSeconds(address);
+      if (wait > 0) return refused('too_many_bad_keys', { retryAfterSeconds: wait });
+      return this.#bad(address, 'No key like this was ever issued here.');
+    }
+    this.#verified.set(digest, { id: stored.id, tag: stored.tag });
+    // The wait for Argon2 may have been long; what counts is how the key stands now.
+    return facts.fresh(parsed.id) ?? (await facts.load(parsed.id)) ?? stored;
+  }
+
+  /** However many requests present the same key at once, one Argon2 run answers them. */
+  #verifyOnce(parsed: ParsedKey, stored: KeyFacts, digest: string): Promise<boolean> {
+    const underWay = this.#verifying.get(digest);
+    if (underWay) return underWay;
+    const { keystore, queue } = this.#options;
+    const verifying = queue
+      .run(() => keystore.hasher.verify(parsed.secret, stored.hash))
+      .then((matches) => {
+        if (!matches) this.#wrong.set(digest, true);
+        else if (keystore.hasher.isOutdated(stored.hash)) this.#upgrade(parsed, stored);
+        return matches;
+      })
+      .finally(() => this.#verifying.delete(digest));
+    this.#verifying.set(digest, verifying);
+    return verifying;
+  }
+
+  /** The cost of hashing was changed since this key was made. */
+  #upgrade(parsed: ParsedKey, stored: KeyFacts): void {
+    const { keystore, queue, log } = this.#options;
+    queue.whenIdle(async () => {
+      try {
+        const { hash: to } = await keystore.hasher.hash(parsed.secret);
+        await keystore.upgradeKeyHash({ id: stored.id, from: stored.hash, to });
+      } catch (error) {
+        log.warn({ err: error, keyId: stored.id }, 'The hash of a key could not be renewed');
+      }
+    });
+  }
+
+  #bad(address: string, detail: string): Refused {
+    this.#options.badKeys.count(address);
+    return refused('invalid_key', { detail });
+  }
+
+  /** Whatever failed here is ours: the customer's key may well be good. */
+  #ours(error: unknown): Refused {
+    if (error instanceof HashQueueFull) return refused('overloaded', { retryAfterSeconds: 2 });
+    this.#options.log.error({ err: error }, 'A key cannot be looked up: the keystore failed');
+    return refused('keystore_unavailable', { retryAfterSeconds: 1 });
+  }
+}
+
+/** A key of the other mode, named (test keys cost nothing and must open nothing). */
+export function wrongMode(key: Mode, here: Mode): Refused {
+  return refused('wrong_mode', {
+    detail: `This is a ${key} key, and this is the ${here} API.`,
+    extensions: { key_mode: key, api_mode: here },
+  });
+}

@@ -1,0 +1,102 @@
+import { RateLimiterMemory, type RateLimiterRes } from 'rate-limiter-flexible';
+import type { Window } from '../shared/plans.ts';
+
+/** Where a key stands in one of its windows. */
+export type WindowState = {
+  name: string;
+  limit: number;
+  remaining: number;
+  /** Seconds until the window renews, rounded up. */
+  resetSeconds: number;
+  windowSeconds: number;
+};
+
+export type WindowsSpent = {
+  windows: WindowState[];
+  /** Names of the windows that had nothing left. Empty: the request was counted in all of them. */
+  violated: string[];
+  /** Seconds until every violated window has renewed; 0 when none was. */
+  retryAfterSeconds: number;
+  /** What was counted where, for {@link Windows.giveBack}. */
+  counted: { rootId: string; limit: Window; consumed: number; endsAt: number }[];
+};
+
+/**
+ * Counts requests in fixed windows, per rotation chain. There is one counter for each length of window, whatever the
+ * plan: so a change of plan keeps what was counted and applies the new limit to it, at once. A counter's memory goes
+ * with the end of its window.
+ */
+export class Windows {
+  readonly #counters = new Map<number, RateLimiterMemory>();
+
+  /**
+   * Counts one request in every window, or in none when one of them has nothing left.
+   *
+   * @param rootId the rotation chain
+   */
+  async spend(rootId: string, limits: readonly Window[]): Promise<WindowsSpent> {
+    // `consume` has counted when it returns; only its answer comes later. So all windows are taken at one moment, and
+    // of any number of concurrent requests exactly the first `limit` find their window open.
+    const taking = limits.map((limit) => this.#counter(limit.seconds).consume(rootId, 1));
+    const spent: WindowsSpent = { windows: [], violated: [], retryAfterSeconds: 0, counted: [] };
+    for (const [i, limit] of limits.entries()) {
+      const { consumedPoints: consumed, msBeforeNext } = (await taking[i]) as RateLimiterRes;
+      const state = windowState(limit, consumed, msBeforeNext);
+      spent.windows.push(state);
+      spent.counted.push({ rootId, limit, consumed, endsAt: Date.now() + msBeforeNext });
+      if (consumed > limit.requests) {
+        spent.violated.push(limit.name);
+        spent.retryAfterSeconds = Math.max(spent.retryAfterSeconds, state.resetSeconds);
+      }
+    }
+    if (spent.violated.length > 0) this.giveBack(spent);
+    return spent;
+  }
+
+  /** Takes a request back out of every window it was counted in just now. */
+  giveBack(spent: WindowsSpent): void {
+    for (const [i, { rootId, limit, consumed, endsAt }] of spent.counted.entries()) {
+      // A window that has ended meanwhile holds nothing to give back, and the library would start it at -1.
+      if (Date.now() < endsAt) void this.#counter(limit.seconds).reward(rootId, 1);
+      const state = spent.windows[i] as WindowState;
+      state.remaining = Math.max(0, limit.requests - consumed + 1);
+    }
+    spent.counted = [];
+  }
+
+  /** Where a key stands, without counting anything. */
+  async look(rootId: string, limits: readonly Window[]): Promise<WindowState[]> {
+    return Promise.all(
+      limits.map(async (limit) => {
+        const current = await this.#counter(limit.seconds).get(rootId);
+        return current === null || current.msBeforeNext <= 0
+          ? windowState(limit, 0, limit.seconds * 1000)
+          : windowState(limit, current.consumedPoints, current.msBeforeNext);
+      }),
+    );
+  }
+
+  #counter(seconds: number): RateLimiterMemory {
+    let counter = this.#counters.get(seconds);
+    if (!counter) {
+      // The limit is the plan's affair, not the counter's.
+      counter = new RateLimiterMemory({
+        points: Number.MAX_SAFE_INTEGER,
+        duration: seconds,
+        keyPrefix: '',
+      });
+      this.#counters.set(seconds, counter);
+    }
+    return counter;
+  }
+}
+
+function windowState(limit: Window, consumed: number, msBeforeNext: number): WindowState {
+  return {
+    name: limit.name,
+    limit: limit.requests,
+    remaining: Math.max(0, limit.requests - consumed),
+    resetSeconds: Math.max(1, Math.ceil(msBeforeNext / 1000)),
+    windowSeconds: limit.seconds,
+  };
+}

@@ -1,0 +1,48 @@
+/** What a request presents as its credential. */
+export type Credential =
+  | { kind: 'none' }
+  /** As the client sent it; may be anything of up to the listener's header size. */
+  | { kind: 'key'; text: string }
+  /** Two different credentials: which one was meant is not for us to guess. */
+  | { kind: 'conflict' };
+
+const NONE: Credential = { kind: 'none' };
+const CONFLICT: Credential = { kind: 'conflict' };
+const BEARER = /^bearer[ \t]+(.*)$/i;
+
+/**
+ * The credential in a request's headers. The same key twice, in one header or in both, is one key. `Authorization` with
+ * a scheme other than Bearer (RFC 9110 section 11.6.2) is the upstream's own business and no credential of ours.
+ *
+ * @param apiKeys every `X-API-Key` line's value
+ * @param authorizations every `Authorization` line's value
+ */
+export function presentedKey(apiKeys: readonly string[], authorizations: readonly string[]): Credential {
+  let found: string | undefined;
+  for (const value of apiKeys) {
+    const text = value.trim();
+    if (text === '') continue;
+    if (found !== undefined && found !== text) return CONFLICT;
+    found = text;
+  }
+  for (const value of authorizations) {
+    const text = bearerToken(value);
+    if (text === undefined || text === '') continue;
+    if (found !== undefined && found !== text) return CONFLICT;
+    found = text;
+  }
+  return found === undefined ? NONE : { kind: 'key', text: found };
+}
+
+/** What may go upstream of the `Authorization` lines: those of another scheme, unless one carries the key. */
+export function foreignAuthorizations(authorizations: readonly string[], credential: Credential): string[] {
+  return authorizations.filter(
+    (value) =>
+      bearerToken(value) === undefined && !(credential.kind === 'key' && value.includes(credential.text)),
+  );
+}
+
+function bearerToken(value: string): string | undefined {
+  const text = value.trim();
+  return BEARER.exec(text)?.[1]?.trim() ?? (text.toLowerCase() === 'bearer' ? '' : undefined);
+}
