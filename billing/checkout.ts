@@ -5,7 +5,7 @@ import { z } from 'zod';
 import { newPurchaseId } from '../keystore/keystore.ts';
 import { base62FromBytes } from '../shared/base62.ts';
 import { ProblemError } from '../shared/problems.ts';
-import { limitByAddress } from './address-limit.ts';
+import { AddressLimit } from './address-limit.ts';
 import type { Billing } from './context.ts';
 import { fieldErrors } from './field-errors.ts';
 import { isRecurring, openCheckout } from './stripe-checkout.ts';
@@ -25,16 +25,17 @@ export function checkoutRoutes(billing: Billing): Router {
   const { config, keystore, mode, plans, stripe } = billing;
   const router = express.Router();
   const recurring = new LRUCache<string, boolean>({ max: 1000 });
+  const limit = new AddressLimit(CHECKOUTS_A_MINUTE, 60);
   const body = bodySchema([new URL(config.publicBillingUrl).origin, ...config.redirectOrigins]);
 
   router.post(
     '/billing/create-checkout-session',
-    limitByAddress(CHECKOUTS_A_MINUTE, 60),
     express.json({ limit: '16kb' }),
     express.urlencoded({ extended: false, limit: '16kb' }),
     async (request, response) => {
       const input = body.safeParse(emptyFieldsDropped(request.body));
       if (!input.success) throw fieldErrors(input.error);
+      await limit.spend(request);
       const { plan: planId, success_url, cancel_url, customer_email } = input.data;
       const plan = plans.plan(planId);
       if (!plan || plan.hidden) {

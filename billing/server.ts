@@ -156,7 +156,8 @@ function answerErrors({ log }: Billing): ErrorRequestHandler {
       return;
     }
     response.status(answer.status);
-    if (answer.status === 503 && !response.get('Retry-After')) response.set('Retry-After', '5');
+    const retryAfter = answer.retry_after ?? (answer.status === 503 ? 5 : undefined);
+    if (retryAfter !== undefined) response.set('Retry-After', String(retryAfter));
     if (wantsPage(request)) {
       // The success page recovers by itself once Stripe or the keystore is back.
       if (answer.status === 503 && request.method === 'GET') response.set('Refresh', '5');

@@ -3,14 +3,14 @@ import { z } from 'zod';
 import type { Claim, RevealState } from '../keystore/keystore.ts';
 import type { ProblemCode } from '../shared/problems.ts';
 import { ProblemError } from '../shared/problems.ts';
-import { limitByAddress } from './address-limit.ts';
+import { AddressLimit } from './address-limit.ts';
 import type { Billing } from './context.ts';
 import { planText, sendPage, timeText, wantsPage } from './pages.ts';
 import { type Settlement, settle } from './settle.ts';
 
 const sessionIdSchema = z.string().regex(/^cs_(test|live)_[0-9A-Za-z]{1,240}$/);
 
-/** Looks at the success page one address may have in a minute. A waiting page reloads itself 20 times a minute at most. */
+/** Looks at Stripe one address may cause in a minute. A waiting page reloads itself 20 times a minute at most. */
 const LOOKS_A_MINUTE = 120;
 
 /** Where a purchase stands, from the buyer's point of view. */
@@ -32,23 +32,24 @@ export type SuccessState =
 /** `GET /billing/success` says where the purchase stands and never shows a key; `POST /billing/success/claim` shows it once. */
 export function successRoutes(billing: Billing): Router {
   const router = express.Router();
-  const limit = limitByAddress(LOOKS_A_MINUTE, 60);
+  const limit = new AddressLimit(LOOKS_A_MINUTE, 60);
+  const look = (request: Request, sessionId: string) =>
+    stateOf(billing, sessionId, () => limit.spend(request));
 
-  router.get('/billing/success', limit, async (request, response) => {
+  router.get('/billing/success', async (request, response) => {
     const sessionId = readSessionId(billing, request.query.session_id);
-    const state = await stateOf(billing, sessionId);
+    const state = await look(request, sessionId);
     if (wantsPage(request)) showState(billing, response, state, sessionId);
     else response.status(state.status === 'not_found' ? 404 : 200).json(stateJson(state));
   });
 
   router.post(
     '/billing/success/claim',
-    limit,
     express.json({ limit: '4kb' }),
     express.urlencoded({ extended: false, limit: '4kb' }),
     async (request, response) => {
       const sessionId = readSessionId(billing, request.body?.session_id);
-      const before = await stateOf(billing, sessionId);
+      const before = await look(request, sessionId);
       const claim =
         before.status === 'ready'
           ? await billing.keystore.claimReveal({ sessionId, actor: 'success_page' })
@@ -58,7 +59,7 @@ export function successRoutes(billing: Billing): Router {
         showKey(billing, request, response, claim);
         return;
       }
-      const state = claim ? await stateOf(billing, sessionId) : before;
+      const state = claim ? await look(request, sessionId) : before;
       if (!wantsPage(request)) throw refusal(state);
       response.status(refusal(state).toProblem().status);
       showState(billing, response, state, sessionId);
@@ -88,9 +89,14 @@ function readSessionId({ mode }: Billing, value: unknown): string {
 }
 
 /** What the keystore knows, or else what settling with Stripe finds. */
-async function stateOf(billing: Billing, sessionId: string): Promise<SuccessState> {
+async function stateOf(
+  billing: Billing,
+  sessionId: string,
+  beforeLooking: () => Promise<void>,
+): Promise<SuccessState> {
   const known = await billing.keystore.findReveal(sessionId);
   if (known?.reveal) return revealedState(known);
+  await beforeLooking();
   const settlement = await settle(billing, sessionId, 'success_page');
   if (settlement.outcome === 'provisioned' || settlement.outcome === 'already_provisioned') {
     const provisioned = await billing.keystore.findReveal(sessionId);

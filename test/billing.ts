@@ -1,0 +1,130 @@
+import Stripe from 'stripe';
+import { type BillingServer, startBilling } from '../billing/server.ts';
+import { ensurePrice } from '../billing/stripe-catalogue.ts';
+import type { Keystore } from '../keystore/keystore.ts';
+import { type Sandbox, startSandbox } from '../sandbox/server.ts';
+import { type Config, loadConfig } from '../shared/config.ts';
+import { createLogger } from '../shared/log.ts';
+import { freePort } from './free-port.ts';
+import { newKeystoreUrl, openTestKeystore, SERVER_SECRET } from './keystores.ts';
+
+/** Billing on a new keystore with a sandbox of its own, which delivers its webhooks to it. */
+export type BillingUnderTest = {
+  url: string;
+  config: Config;
+  keystore: Keystore;
+  keystoreUrl: string;
+  sandbox: Sandbox;
+  /** The official client, pointed at the sandbox. */
+  stripe: Stripe;
+  webhookSecret: string;
+  /** Price ids by plan. */
+  prices: Record<string, string>;
+  /** Everything logged, a line each. */
+  logLines: string[];
+  /** Calls the sandbox's control API. */
+  control(path: string, body?: object): Promise<Record<string, unknown>>;
+  /** Opens a checkout through billing; the session id as Stripe knows it. */
+  openCheckout(plan: string, more?: object): Promise<{ sessionId: string; purchaseId: string; url: string }>;
+  /** Pays a session at the sandbox. */
+  pay(sessionId: string, card?: string): Promise<void>;
+  /** `openCheckout` and `pay` in one. */
+  buy(plan: string): Promise<string>;
+  /** Stops billing and starts it again on the same keystore and sandbox. */
+  restart(env?: Record<string, string>): Promise<void>;
+  stopBilling(): Promise<void>;
+  close(): Promise<void>;
+};
+
+export async function startBillingUnderTest(env: Record<string, string> = {}): Promise<BillingUnderTest> {
+  const sandbox = await startSandbox();
+  const port = await freePort();
+  const secretKey = 'sk_test_billingUnderTest';
+  const { secret: webhookSecret } = sandbox.listen(`http://127.0.0.1:${port}/billing/webhook`);
+  const stripe = new Stripe(secretKey, {
+    protocol: 'http',
+    host: '127.0.0.1',
+    port: sandbox.port,
+    telemetry: false,
+    maxNetworkRetries: 0,
+  });
+  const keystoreUrl = newKeystoreUrl();
+  const variables = {
+    KEYSTORE_URL: keystoreUrl,
+    TOLLGATE_SECRET: SERVER_SECRET,
+    BILLING_PORT: String(port),
+    STRIPE_SECRET_KEY: secretKey,
+    STRIPE_WEBHOOK_SECRET: webhookSecret,
+    STRIPE_API_BASE: sandbox.url,
+    PLANS_FILE: 'plans.yaml',
+    SUPPORT_EMAIL: 'help@example.com',
+  };
+  const prices: Record<string, string> = {};
+  for (const plan of loadConfig(variables, 'billing').plans.plans) {
+    if (plan.price) prices[plan.id] = (await ensurePrice(stripe, plan)).object.id;
+  }
+  const priceMap = Object.entries(prices).map(([plan, price]) => `${price}:${plan}`);
+  let config = loadConfig({ ...variables, STRIPE_PRICE_MAP: priceMap.join(';'), ...env }, 'billing');
+  const logLines: string[] = [];
+  const log = createLogger({ level: 'trace', destination: { write: (line) => void logLines.push(line) } });
+  const keystore = await openTestKeystore({ url: keystoreUrl, log, revealTtlMs: config.revealTtlMs });
+  let billing: BillingServer | null = await startBilling({ config, keystore, log });
+
+  const test: BillingUnderTest = {
+    url: billing.url,
+    config,
+    keystore,
+    keystoreUrl,
+    sandbox,
+    stripe,
+    webhookSecret,
+    prices,
+    logLines,
+    async control(path, body = {}) {
+      const response = await fetch(`${sandbox.url}/_sandbox${path}`, {
+        method: 'POST',
+        headers: { 'Content-Type': 'application/json' },
+        body: JSON.stringify(body),
+      });
+      const answer = (await response.json()) as Record<string, unknown>;
+      if (!response.ok) throw new Error(`${path}: ${response.status} ${JSON.stringify(answer)}`);
+      return answer;
+    },
+    async openCheckout(plan, more = {}) {
+      const response = await fetch(`${test.url}/billing/create-checkout-session`, {
+        method: 'POST',
+        headers: { 'Content-Type': 'application/json', Accept: 'application/json' },
+        body: JSON.stringify({ plan, ...more }),
+      });
+      const answer = (await response.json()) as { url: string; purchase_id: string };
+      const sessionId = /cs_test_[0-9A-Za-z]+/.exec(answer.url ?? '')?.[0];
+      if (!sessionId) throw new Error(`No checkout: ${JSON.stringify(answer)}`);
+      return { sessionId, purchaseId: answer.purchase_id, url: answer.url };
+    },
+    async pay(sessionId, card = 'success') {
+      await test.control(`/checkout/sessions/${sessionId}/pay`, { card });
+    },
+    async buy(plan) {
+      const { sessionId } = await test.openCheckout(plan);
+      await test.pay(sessionId);
+      return sessionId;
+    },
+    async restart(more = {}) {
+      await billing?.close();
+      config = loadConfig({ ...variables, STRIPE_PRICE_MAP: priceMap.join(';'), ...env, ...more }, 'billing');
+      billing = await startBilling({ config, keystore, log });
+      // A client that kept its connection open finds out here that it is gone.
+      await fetch(`${test.url}/billing/plans`).catch(() => undefined);
+    },
+    async stopBilling() {
+      await billing?.close();
+      billing = null;
+    },
+    async close() {
+      await billing?.close();
+      await sandbox.close();
+      await keystore.close();
+    },
+  };
+  return test;
+}
