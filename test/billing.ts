@@ -60,11 +60,11 @@ export async function startBillingUnderTest(env: Record<string, string> = {}): P
     SUPPORT_EMAIL: 'help@example.com',
   };
   const prices: Record<string, string> = {};
-  for (const plan of loadConfig(variables, 'billing').plans.plans) {
+  for (const plan of loadConfig(variables, 'all').plans.plans) {
     if (plan.price) prices[plan.id] = (await ensurePrice(stripe, plan)).object.id;
   }
   const priceMap = Object.entries(prices).map(([plan, price]) => `${price}:${plan}`);
-  let config = loadConfig({ ...variables, STRIPE_PRICE_MAP: priceMap.join(';'), ...env }, 'billing');
+  let config = loadConfig({ ...variables, STRIPE_PRICE_MAP: priceMap.join(';'), ...env }, 'all');
   const logLines: string[] = [];
   const log = createLogger({ level: 'trace', destination: { write: (line) => void logLines.push(line) } });
   const keystore = await openTestKeystore({ url: keystoreUrl, log, revealTtlMs: config.revealTtlMs });
@@ -111,7 +111,7 @@ export async function startBillingUnderTest(env: Record<string, string> = {}): P
     },
     async restart(more = {}) {
       await billing?.close();
-      config = loadConfig({ ...variables, STRIPE_PRICE_MAP: priceMap.join(';'), ...env, ...more }, 'billing');
+      config = loadConfig({ ...variables, STRIPE_PRICE_MAP: priceMap.join(';'), ...env, ...more }, 'all');
       billing = await startBilling({ config, keystore, log });
       // A client that kept its connection open finds out here that it is gone.
       await fetch(`${test.url}/billing/plans`).catch(() => undefined);
