@@ -173,5 +173,5 @@ function withoutNamed(headers: string[], connection: string): string[] {
 }
 
 function latin1(text: Buffer | string): string {
-  return typeof text === 'string' ? text : text.latin1Slice();
+  return typeof text === 'string' ? text : text.toString('latin1');
 }

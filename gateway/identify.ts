@@ -12,6 +12,8 @@ import { type HashQueue, HashQueueFull } from './hash-queue.ts';
 const MAX_PRESENTED = 128;
 const MAX_WRONG = 50_000;
 const WRONG_MS = 10_000;
+/** An outage is one line in a while, not one for each request. */
+const FAILURE_LOG_MS = 5000;
 
 type Verified = { id: string; tag: number };
 
@@ -36,6 +38,7 @@ export class Identify {
   readonly #wrong = new LRUCache<string, true>({ max: MAX_WRONG, ttl: WRONG_MS });
   readonly #verifying = new Map<string, Promise<boolean>>();
   #mode: Mode | null = null;
+  #loggedAt = 0;
   /** Requests whose key was remembered, and those whose key was not. */
   hits = 0;
   misses = 0;
@@ -149,7 +152,11 @@ export class Identify {
   /** Whatever failed here is ours: the customer's key may well be good. */
   #ours(error: unknown): Refused {
     if (error instanceof HashQueueFull) return refused('overloaded', { retryAfterSeconds: 2 });
-    this.#options.log.error({ err: error }, 'A key cannot be looked up: the keystore failed');
+    const now = Date.now();
+    if (now - this.#loggedAt > FAILURE_LOG_MS) {
+      this.#loggedAt = now;
+      this.#options.log.error({ err: error }, 'Keys cannot be looked up: the keystore failed');
+    }
     return refused('keystore_unavailable', { retryAfterSeconds: 1 });
   }
 }

@@ -1,0 +1,71 @@
+import { randomUUID } from 'node:crypto';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { BlockList, Socket } from 'node:net';
+import { clientAddress, peerOf } from './client-address.ts';
+import type { Connection, Exchange } from './exchange.ts';
+import { readRequestHead } from './headers.ts';
+
+const SANE_REQUEST_ID = /^[A-Za-z0-9][A-Za-z0-9._:+/=-]{0,127}$/;
+
+/** Finds out all that bears on a request from its head and its connection, when it arrives. */
+export class Arrivals {
+  readonly #connections = new WeakMap<Socket, Connection>();
+  readonly #trustedProxies: BlockList;
+  readonly #anyTrusted: boolean;
+  /** Requests being worked on. */
+  inFlight = 0;
+
+  /** @param trustedProxies proxies whose `X-Forwarded-*` and `X-Request-ID` are believed */
+  constructor(trustedProxies: BlockList, anyTrusted: boolean) {
+    this.#trustedProxies = trustedProxies;
+    this.#anyTrusted = anyTrusted;
+  }
+
+  /** Takes in a request. {@link leave} has to follow, once. */
+  arrive(req: IncomingMessage, res: ServerResponse): Exchange {
+    const { socket } = req;
+    const connection = this.#connection(socket);
+    const { peer } = connection;
+    connection.busy++;
+    this.inFlight++;
+    const head = readRequestHead(req.rawHeaders);
+    const target = req.url as string;
+    const query = target.indexOf('?');
+    // What an unknown peer says of where a request came from is not believed; it is the origin itself.
+    const believed = peer.trusted;
+    return {
+      req,
+      res,
+      socket,
+      connection,
+      head,
+      path: query < 0 ? target : target.slice(0, query),
+      requestId: believed && SANE_REQUEST_ID.test(head.requestId) ? head.requestId : randomUUID(),
+      address: clientAddress(peer, head.forwardedFor, this.#trustedProxies),
+      forwardedFor: believed && head.forwardedFor ? `${head.forwardedFor}, ${peer.address}` : peer.address,
+      forwardedProto: believed && /^https?$/i.test(head.forwardedProto) ? head.forwardedProto : 'http',
+      forwardedHost: believed && head.forwardedHost ? head.forwardedHost : head.host,
+      startedAt: performance.now(),
+    };
+  }
+
+  /** The exchange is over. */
+  leave(exchange: Exchange): void {
+    exchange.connection.busy--;
+    this.inFlight--;
+  }
+
+  /** Whether a response is under way on this connection, so that nothing else may be written to it. */
+  isBusy(socket: Socket): boolean {
+    return (this.#connections.get(socket)?.busy ?? 0) > 0;
+  }
+
+  #connection(socket: Socket): Connection {
+    let connection = this.#connections.get(socket);
+    if (connection === undefined) {
+      connection = { peer: peerOf(socket, this.#trustedProxies, this.#anyTrusted), busy: 0 };
+      this.#connections.set(socket, connection);
+    }
+    return connection;
+  }
+}

@@ -1,0 +1,200 @@
+import { type Dispatcher, Pool } from 'undici';
+import type { Allowed } from './decision.ts';
+import type { Exchange } from './exchange.ts';
+import { responseHeaders } from './headers.ts';
+import { identityHeaders } from './identity-headers.ts';
+import { rateLimitHeaders } from './ratelimit-headers.ts';
+import { RequestBody } from './request-body.ts';
+
+/** How a forwarded request went wrong. */
+export type ForwardFailure = 'unreachable' | 'timeout' | 'not_sendable';
+
+/** What the listener wants to know of a forwarded request. Exactly one of `finished` and `failed` is called, once. */
+export type ForwardEvents = {
+  /** The upstream's answer has begun, this many milliseconds after it was asked. */
+  upstreamAnswered(milliseconds: number): void;
+  /** The exchange is over: answered in full, cut off by the upstream, or given up by the client. */
+  finished(
+    exchange: Exchange,
+    status: number,
+    how: 'complete' | 'truncated' | 'client_gone',
+    keyId: string,
+  ): void;
+  /** Nothing has been answered yet, and the upstream will not answer. */
+  failed(exchange: Exchange, failure: ForwardFailure, error: Error): void;
+  /** Whether the connection should close after this response. */
+  stopping(): boolean;
+};
+
+/** How long connecting to the upstream may take. */
+const CONNECT_MS = 5000;
+/** How long an answer may pause between two chunks. Longer than the first byte may take: streams have quiet times. */
+const MIN_BODY_PAUSE_MS = 300_000;
+/** How long a client may go on sending a body that the upstream answered without. */
+const LINGER_MS = 1000;
+
+/** `..` as a path segment, also percent-encoded: with it a request could leave the path that `UPSTREAM_URL` names. */
+const DOT_SEGMENTS = /(?:^|[/\\]|%2f|%5c)(?:\.|%2e){2}(?:$|[/\\?#]|%2f|%5c)/i;
+
+/** The API behind the gateway. */
+export class Upstream {
+  readonly #pool: Pool;
+  readonly #basePath: string;
+  readonly #events: ForwardEvents;
+
+  /** @param timeoutMs how long the upstream may take to begin its answer */
+  constructor(url: string, timeoutMs: number, events: ForwardEvents) {
+    const { origin, pathname } = new URL(url);
+    this.#basePath = pathname.replace(/\/+$/, '');
+    this.#events = events;
+    this.#pool = new Pool(origin, {
+      allowH2: false,
+      connectTimeout: CONNECT_MS,
+      headersTimeout: timeoutMs,
+      bodyTimeout: Math.max(timeoutMs, MIN_BODY_PAUSE_MS),
+    });
+  }
+
+  /** Whether a target stays below the path in `UPSTREAM_URL`. */
+  reaches(target: string): boolean {
+    return this.#basePath === '' || !DOT_SEGMENTS.test(target.split('?', 1)[0] as string);
+  }
+
+  /** Sends a request on and its answer back, streaming both ways. */
+  forward(exchange: Exchange, allowed: Allowed): void {
+    const { req, res, head } = exchange;
+    const headers = head.endToEnd.concat(identityHeaders(exchange, allowed));
+    if (head.contentLength !== null) headers.push('Content-Length', head.contentLength);
+    if (head.expectsContinue && head.hasBody) res.writeContinue();
+    this.#pool.dispatch(
+      {
+        path: this.#basePath + req.url,
+        method: req.method as string,
+        headers,
+        body: head.hasBody ? new RequestBody(req) : null,
+      },
+      new Forwarding(exchange, allowed, this.#events),
+    );
+  }
+
+  /** Ends all connections to the upstream. */
+  async close(): Promise<void> {
+    await this.#pool.destroy();
+  }
+}
+
+/** One answer on its way from the upstream to the client. */
+class Forwarding implements Dispatcher.DispatchHandler {
+  readonly #exchange: Exchange;
+  readonly #allowed: Allowed;
+  readonly #events: ForwardEvents;
+  readonly #startedAt = performance.now();
+  #controller: Dispatcher.DispatchController | undefined;
+  #status = 0;
+  #answering = false;
+  #over = false;
+  #sentSomething = false;
+
+  constructor(exchange: Exchange, allowed: Allowed, events: ForwardEvents) {
+    this.#exchange = exchange;
+    this.#allowed = allowed;
+    this.#events = events;
+    exchange.res.once('close', () => this.#onClientClosed());
+  }
+
+  onRequestStart(controller: Dispatcher.DispatchController): void {
+    this.#controller = controller;
+    if (this.#over) controller.abort(new ClientGone());
+  }
+
+  onResponseStart(
+    controller: Dispatcher.DispatchController,
+    status: number,
+    _headers: unknown,
+    statusMessage?: string,
+  ): void {
+    // Interim answers (1xx) are for the hop that asked for them.
+    if (status < 200 || this.#over) return;
+    const { res, req, requestId } = this.#exchange;
+    this.#events.upstreamAnswered(performance.now() - this.#startedAt);
+    const headers = responseHeaders(controller.rawHeaders as Buffer[]);
+    for (const text of rateLimitHeaders(this.#allowed.windows, this.#allowed.quota)) headers.push(text);
+    headers.push('X-Request-ID', requestId);
+    if (this.#events.stopping()) headers.push('Connection', 'close');
+    this.#status = status;
+    res.writeHead(status, statusMessage ?? '', headers);
+    this.#answering = true;
+    // Usually the body came in the same packet and goes out with the headers; if not, they do not wait for it.
+    if (req.method !== 'HEAD') process.nextTick(flushHeaders, this);
+  }
+
+  onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
+    if (this.#over) return;
+    this.#sentSomething = true;
+    const { res } = this.#exchange;
+    if (res.write(chunk)) return;
+    controller.pause();
+    res.once('drain', () => controller.resume());
+  }
+
+  onResponseEnd(): void {
+    if (this.#over) return;
+    this.#sentSomething = true;
+    const { res, req, head, socket } = this.#exchange;
+    res.end();
+    this.#finish('complete');
+    if (head.hasBody && !req.complete) lingerOverBody(req, socket);
+  }
+
+  onResponseError(_controller: Dispatcher.DispatchController | null, error: Error): void {
+    if (this.#over) return;
+    if (this.#answering) {
+      // The status is out and cannot be taken back: only a broken connection tells the client that this is not all.
+      this.#exchange.socket.destroy();
+      this.#finish('truncated');
+      return;
+    }
+    this.#over = true;
+    this.#events.failed(this.#exchange, failureOf(error), error);
+  }
+
+  flushHeaders(): void {
+    if (!this.#sentSomething && !this.#over) this.#exchange.res.flushHeaders();
+  }
+
+  #onClientClosed(): void {
+    if (this.#over) return;
+    this.#finish('client_gone');
+    this.#controller?.abort(new ClientGone());
+  }
+
+  #finish(how: 'complete' | 'truncated' | 'client_gone'): void {
+    this.#over = true;
+    this.#events.finished(this.#exchange, this.#status, how, this.#allowed.key.id);
+  }
+}
+
+function flushHeaders(forwarding: Forwarding): void {
+  forwarding.flushHeaders();
+}
+
+/** Takes what the client still sends, for a moment, so that it reads the answer; then the connection ends. */
+function lingerOverBody(req: Exchange['req'], socket: Exchange['socket']): void {
+  const timer = setTimeout(() => socket.destroy(), LINGER_MS);
+  timer.unref();
+  req.once('end', () => clearTimeout(timer));
+  req.resume();
+}
+
+function failureOf(error: Error): ForwardFailure {
+  const { code } = error as NodeJS.ErrnoException;
+  if (code === 'UND_ERR_HEADERS_TIMEOUT' || code === 'UND_ERR_BODY_TIMEOUT') return 'timeout';
+  return code === 'UND_ERR_INVALID_ARG' || code === 'UND_ERR_NOT_SUPPORTED' ? 'not_sendable' : 'unreachable';
+}
+
+class ClientGone extends Error {
+  constructor() {
+    super('The client closed the connection');
+    this.name = 'ClientGone';
+  }
+}

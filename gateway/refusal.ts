@@ -1,0 +1,112 @@
+import type { ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
+import { type Problem, type ProblemCode, problem } from '../shared/problems.ts';
+import type { Refused } from './decision.ts';
+import type { Exchange } from './exchange.ts';
+import { rateLimitHeaders } from './ratelimit-headers.ts';
+
+/** A refused request's body up to this size is read and thrown away, so that the connection can go on. */
+const SMALL_BODY = 64 * 1024;
+/** How much more of a larger one is taken, and for how long, so that its sender gets to read the answer. */
+const LINGER_BYTES = 1024 * 1024;
+const LINGER_MS = 1000;
+
+/** Answers with the problem a decision came to. */
+export function answerRefused(exchange: Exchange, refusal: Refused): void {
+  const { code, detail, extensions, retryAfterSeconds, windows, quota } = refusal;
+  const headers = rateLimitHeaders(windows, quota);
+  if (retryAfterSeconds !== null) headers.push('Retry-After', `${retryAfterSeconds}`);
+  answerProblem(exchange, code, detail, extensions, headers);
+}
+
+/**
+ * Answers with a problem (RFC 9457). A 401 carries the challenge of RFC 6750 section 3, with an error only when there was
+ * a key to be wrong.
+ *
+ * @param headers further ones, as name, value, ...
+ */
+export function answerProblem(
+  exchange: Exchange,
+  code: ProblemCode,
+  detail?: string,
+  extensions: Record<string, unknown> = {},
+  headers: string[] = [],
+): void {
+  const { res, requestId } = exchange;
+  const body = problem(code, detail, { ...extensions, request_id: requestId });
+  headers.push('X-Request-ID', requestId);
+  if (body.status === 401) {
+    const error = code === 'missing_key' ? '' : ', error="invalid_token"';
+    headers.push('WWW-Authenticate', `Bearer realm="api"${error}`);
+  }
+  const text = Buffer.from(JSON.stringify(body));
+  headers.push(
+    'Content-Type',
+    'application/problem+json',
+    'Content-Length',
+    `${text.length}`,
+    'Cache-Control',
+    'no-store',
+  );
+  if (mustClose(exchange)) headers.push('Connection', 'close');
+  res.writeHead(body.status, headers);
+  finish(exchange, res, text);
+}
+
+/** Whether the rest of this request is not worth waiting for. */
+function mustClose({ req, head }: Exchange): boolean {
+  if (!head.hasBody || req.complete) return false;
+  return head.expectsContinue || head.contentLength === null || Number(head.contentLength) > SMALL_BODY;
+}
+
+/**
+ * Ends the response. Where the connection closes with body still on its way, the whole answer is sent first and a little
+ * of the body taken after it: closing at once would reset the connection, and the answer with it (RFC 9112 section 9.6).
+ */
+function finish(exchange: Exchange, res: ServerResponse, text: Buffer): void {
+  const { req, head } = exchange;
+  if (!mustClose(exchange) || head.expectsContinue) {
+    res.end(text);
+    return;
+  }
+  res.write(req.method === 'HEAD' ? '' : text);
+  let taken = 0;
+  const end = () => {
+    clearTimeout(timer);
+    res.end();
+  };
+  const timer = setTimeout(end, LINGER_MS);
+  timer.unref();
+  req.on('data', (chunk: Buffer) => {
+    taken += chunk.length;
+    if (taken > LINGER_BYTES) end();
+  });
+  req.once('end', end);
+  req.once('error', end);
+  res.once('close', () => clearTimeout(timer));
+}
+
+/** The bytes of a problem, for a connection on which no request came about. The connection is closed after it. */
+export function rawProblem(code: ProblemCode, detail?: string): string {
+  const body: Problem = problem(code, detail);
+  const text = JSON.stringify(body);
+  return [
+    `HTTP/1.1 ${body.status} ${body.title}`,
+    'Content-Type: application/problem+json',
+    `Content-Length: ${Buffer.byteLength(text)}`,
+    'Cache-Control: no-store',
+    'Connection: close',
+    '',
+    text,
+  ].join('\r\n');
+}
+
+/** Sends bytes and closes, without waiting for a peer that does not. */
+export function sendAndClose(socket: Socket, bytes: string): void {
+  if (!socket.writable) {
+    socket.destroy();
+    return;
+  }
+  socket.on('error', () => socket.destroy());
+  socket.end(bytes, () => socket.destroySoon());
+}

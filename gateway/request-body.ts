@@ -1,0 +1,38 @@
+import type { IncomingMessage } from 'node:http';
+import { Readable } from 'node:stream';
+
+/**
+ * A request's body on its way upstream, chunk by chunk, at the pace of the slower side. A stream of its own rather than
+ * the request itself: the HTTP client destroys the stream it is given, and the request with its connection must outlive
+ * an upstream that answers early or fails.
+ */
+export class RequestBody extends Readable {
+  readonly #req: IncomingMessage;
+
+  constructor(req: IncomingMessage) {
+    super();
+    this.#req = req;
+    req.on('data', this.#onData);
+    req.on('end', this.#onEnd);
+    req.pause();
+  }
+
+  override _read(): void {
+    this.#req.resume();
+  }
+
+  override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
+    this.#req.off('data', this.#onData);
+    this.#req.off('end', this.#onEnd);
+    this.#req.pause();
+    done(error);
+  }
+
+  readonly #onData = (chunk: Buffer): void => {
+    if (!this.push(chunk)) this.#req.pause();
+  };
+
+  readonly #onEnd = (): void => {
+    this.push(null);
+  };
+}

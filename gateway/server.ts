@@ -1,0 +1,193 @@
+import type { Keystore } from '../keystore/keystore.ts';
+import { type Config, urlHost } from '../shared/config.ts';
+import type { Logger } from '../shared/log.ts';
+import { type ProblemCode, problemStatus } from '../shared/problems.ts';
+import { Arrivals } from './arrivals.ts';
+import { BadKeys } from './bad-keys.ts';
+import { createDecide } from './decide.ts';
+import { createEndpoints } from './endpoints.ts';
+import type { Exchange } from './exchange.ts';
+import { FactsCache } from './facts-cache.ts';
+import { type ForwardFailure, Upstream } from './forward.ts';
+import { HashQueue } from './hash-queue.ts';
+import { Identify } from './identify.ts';
+import { createInternalServer } from './internal.ts';
+import { Windows } from './limits.ts';
+import { createListener, LISTENER_LIMITS, type ListenerLimits, listen, stopListening } from './listener.ts';
+import { Metrics, type Outcome } from './metrics.ts';
+import { Quotas } from './quota.ts';
+import { answerProblem } from './refusal.ts';
+import { createRequestListener } from './request.ts';
+import { UsageRecorder } from './usage-recorder.ts';
+
+/** A gateway that is listening. */
+export type Gateway = {
+  url: string;
+  internalUrl: string;
+  port: number;
+  internalPort: number;
+  /** Stops accepting, lets requests under way finish, writes all usage. At most about two seconds. */
+  close(): Promise<void>;
+};
+
+export type GatewayOptions = {
+  config: Config;
+  /** Stays open when the gateway closes: it is its owner's. */
+  keystore: Keystore;
+  log: Logger;
+  /** Milliseconds since the epoch. */
+  now?: () => number;
+  queue?: HashQueue;
+  listenerLimits?: ListenerLimits;
+};
+
+/**
+ * Keys remembered: about 1 KiB each with facts, digest and quota, so 200 MiB at the most. A key beyond them still works,
+ * for an Argon2 run at each return.
+ */
+const MAX_KEYS = 200_000;
+
+/** How long requests under way may take to finish when the gateway stops. */
+const STOP_MS = 1500;
+
+/** Puts the gateway together and starts it. @throws the system's error when a port cannot be had */
+export async function startGateway(options: GatewayOptions): Promise<Gateway> {
+  const { config, keystore, log, now = Date.now } = options;
+  if (config.upstreamUrl === null) throw new Error('The gateway was started without an upstream');
+  let stopping = false;
+
+  const quotas = new Quotas(MAX_KEYS);
+  const usage = new UsageRecorder({
+    keystore,
+    log,
+    onWritten: (rootId, row, total) => quotas.written(rootId, row, total),
+  });
+  const facts = new FactsCache({
+    keystore,
+    capacity: MAX_KEYS,
+    now,
+    usageEpoch: () => usage.epoch,
+    onRead: (key, epoch) => quotas.learn(key, epoch === usage.epoch && epoch % 2 === 0),
+  });
+  const queue = options.queue ?? new HashQueue();
+  const identify = new Identify({
+    keystore,
+    facts,
+    queue,
+    badKeys: new BadKeys(),
+    capacity: MAX_KEYS,
+    log,
+  });
+  const decide = createDecide({
+    identify,
+    plans: config.plans,
+    windows: new Windows(),
+    quotas,
+    manageUrl: config.publicBillingUrl,
+    log,
+  });
+  const arrivals = new Arrivals(config.trustedProxies, config.trustedProxyList.length > 0);
+  const metrics = new Metrics({ identify, queue, usage, arrivals });
+
+  /** Every exchange ends here, once. */
+  const over = (exchange: Exchange, outcome: Outcome, status: number, keyId?: string) => {
+    arrivals.leave(exchange);
+    metrics.answered(outcome, status);
+    if (!log.isLevelEnabled('debug')) return;
+    const ms = Math.round(performance.now() - exchange.startedAt);
+    const { req, path, requestId } = exchange;
+    log.debug({ requestId, method: req.method, path, status, outcome, keyId, ms }, 'request');
+  };
+  const onRefused = (exchange: Exchange, code: ProblemCode) => {
+    const status = problemStatus(code);
+    metrics.refused(code);
+    over(exchange, status >= 500 && code !== 'stopping' ? 'failed' : 'refused', status);
+  };
+  const onClientGone = (exchange: Exchange) => over(exchange, 'forwarded', 0);
+  const onBug = (exchange: Exchange, error: unknown) => {
+    log.error({ err: error, requestId: exchange.requestId, path: exchange.path }, 'A request failed here');
+  };
+  const onForwardFailed = (exchange: Exchange, failure: ForwardFailure, error: Error) => {
+    const code = PROBLEM_OF_FAILURE[failure];
+    log.warn({ err: error, requestId: exchange.requestId, path: exchange.path, code }, 'Upstream failed');
+    answerProblem(exchange, code);
+    onRefused(exchange, code);
+  };
+  const upstream = new Upstream(config.upstreamUrl, config.upstreamTimeoutMs, {
+    upstreamAnswered: (milliseconds) => metrics.upstreamAnswered(milliseconds / 1000),
+    finished: (exchange, status, how, keyId) =>
+      over(exchange, how === 'truncated' ? 'failed' : 'forwarded', status, keyId),
+    failed: onForwardFailed,
+    stopping: () => stopping,
+  });
+  const own = createEndpoints({
+    decide,
+    keystore,
+    onAnswered: (exchange, status) => over(exchange, 'answered', status),
+    onRefused,
+    now,
+    log,
+  });
+
+  const onRequest = createRequestListener({
+    arrivals,
+    decide,
+    upstream,
+    usage,
+    own,
+    onRefused,
+    onClientGone,
+    onBug,
+    stopping: () => stopping,
+    now,
+  });
+  const server = createListener(
+    onRequest,
+    (socket) => arrivals.isBusy(socket),
+    options.listenerLimits ?? LISTENER_LIMITS,
+  );
+  const internal = createInternalServer(metrics);
+
+  const release = async () => {
+    await upstream.close();
+    facts.stop();
+    await usage.close();
+  };
+  let port: number;
+  let internalPort: number;
+  try {
+    await facts.start();
+    port = await listen(server, config.gatewayPort, config.host);
+    internalPort = await listen(internal, config.internalPort, config.internalHost);
+  } catch (error) {
+    await stopListening(server, 0);
+    await release();
+    throw error;
+  }
+  log.info({ host: config.host, port, internalPort }, 'The gateway is listening');
+
+  const close = async () => {
+    stopping = true;
+    await stopListening(server, STOP_MS);
+    await release();
+    await stopListening(internal, 0);
+    log.info('The gateway has stopped');
+  };
+  let closing: Promise<void> | undefined;
+  return {
+    url: `http://${urlHost(config.host)}:${port}`,
+    internalUrl: `http://${urlHost(config.internalHost)}:${internalPort}`,
+    port,
+    internalPort,
+    close: () => {
+      closing ??= close();
+      return closing;
+    },
+  };
+}
+
+const PROBLEM_OF_FAILURE = {
+  unreachable: 'upstream_unreachable',
+  timeout: 'upstream_timeout',
+  not_sendable: 'internal_error',
+} as const satisfies Record<ForwardFailure, ProblemCode>;
