@@ -3,9 +3,9 @@ import { type BillingServer, startBilling } from '../billing/server.ts';
 import { ensurePrice } from '../billing/stripe-catalogue.ts';
 import type { Keystore } from '../keystore/keystore.ts';
 import { type Sandbox, startSandbox } from '../sandbox/server.ts';
+import { freePort } from '../scripts/free-port.ts';
 import { type Config, loadConfig } from '../shared/config.ts';
 import { createLogger } from '../shared/log.ts';
-import { freePort } from './free-port.ts';
 import { newKeystoreUrl, openTestKeystore, SERVER_SECRET } from './keystores.ts';
 
 /** Billing on a new keystore with a sandbox of its own, which delivers its webhooks to it. */
