@@ -124,7 +124,8 @@ function match(method: string, path: string): { route: Route; id: string } | und
   for (const { route, pattern } of matchers) {
     if (route.method !== method) continue;
     const found = pattern.exec(path);
-    if (found) return { route, id: decodeURIComponent(found[1] ?? '') };
+    // A search is not an object of that id: the sandbox has no search.
+    if (found && found[1] !== 'search') return { route, id: decodeURIComponent(found[1] ?? '') };
   }
   return undefined;
 }

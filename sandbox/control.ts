@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { z } from 'zod';
 import type { Api } from './api.ts';
-import { paySession } from './checkout-payment.ts';
+import { needsMethod, paySession } from './checkout-payment.ts';
 import { intentOfSession, settle } from './delayed-payments.ts';
 import { closeDispute, openDispute } from './disputes.ts';
 import { invalid, StripeError } from './errors.ts';
@@ -94,7 +94,7 @@ const commands: Command<unknown>[] = [
       paySession(
         api.world,
         session,
-        kind,
+        needsMethod(api.world, session) ? kind : null,
         body.email ?? session.customer_details?.email ?? 'buyer@example.com',
       );
       return session;

@@ -117,7 +117,7 @@ function page(
     html`<main class="checkout">
 <section class="summary" aria-labelledby="summary-title">
 <p class="eyebrow" id="summary-title">${session.mode === 'subscription' ? 'Subscribe' : 'Pay'}</p>
-<p class="total"><span id="total">${money(total, currency)}</span>${recurring && !trialEnd ? html` <small>${every(recurring.price.recurring)}</small>` : ''}</p>
+<p class="total"><span id="total">${money(total, currency)}</span>${recurring && !trialEnd ? html` <small>${later === total ? '' : `today, then ${money(later, currency)} `}${every(recurring.price.recurring)}</small>` : ''}</p>
 ${trialEnd ? html`<p class="note" id="trial">Free until ${date(trialEnd)}, then ${money(later, currency)} ${every(recurring?.price.recurring ?? null)}.</p>` : ''}
 <ul class="lines" id="line-items">
 ${items.map(

@@ -57,7 +57,7 @@ ${methods.map(
   ({ name, number, title, hint }) => html`<label class="method" for="card-${name}">
 <input type="radio" name="card" id="card-${name}" value="${name}"${name === chosen ? html` checked` : ''}>
 <span class="method-text"><span class="method-title">${title}</span><span class="method-hint">${hint}</span></span>
-<span class="method-number">${number ? number.replace(/(.{4})(?=.)/g, '$1 ') : 'Bank'}</span>
+<span class="method-number${number ? '' : ' bank'}">${number ? number.replace(/(.{4})(?=.)/g, '$1 ') : 'Bank'}</span>
 </label>
 `,
 )}</fieldset>`;

@@ -77,7 +77,9 @@ function send(response: ServerResponse, answer: PageAnswer): void {
     'X-Content-Type-Options': 'nosniff',
   };
   if ('redirect' in answer) {
-    response.writeHead(303, { ...common, Location: answer.redirect }).end();
+    response
+      .writeHead(303, { ...common, Location: answer.redirect.replace(/[^\x21-\x7e]/gu, encodeURIComponent) })
+      .end();
     return;
   }
   // Browsers apply form-action to redirects after a form too, so the site the buyer returns to is named.

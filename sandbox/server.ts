@@ -73,6 +73,8 @@ export async function startSandbox(options: SandboxOptions = {}): Promise<Sandbo
       response.end();
     });
   });
+  // Longer than a client's idle connection lives, so that none is reset under a request.
+  server.keepAliveTimeout = 65_000;
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
     server.listen(port, host, () => {

@@ -28,6 +28,10 @@ main { margin: 0 auto; padding: 1.5rem 1rem 4rem; }
 .narrow { max-width: 40rem; }
 .checkout { max-width: 62rem; display: grid; gap: 1.75rem; }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 14px; padding: 1.25rem; box-shadow: var(--shadow); }
+.card > :first-child { margin-top: 0; }
+.card > :last-child { margin-bottom: 0; }
+.card > .lines:first-child { border-top: 0; }
+.card > .lines:last-child li:last-child { border-bottom: 0; padding-bottom: 0; }
 .message { text-align: center; padding: 3rem 1.5rem; margin-top: 8vh; }
 .eyebrow { margin: 0; color: var(--soft); font-weight: 600; }
 .total { margin: .1rem 0 .75rem; font-size: 2.4rem; line-height: 1.15; font-weight: 700; letter-spacing: -.02em; font-variant-numeric: tabular-nums; }
@@ -52,6 +56,7 @@ input[readonly] { color: var(--soft); }
 .method { display: flex; gap: .75rem; align-items: center; padding: .7rem .85rem; border: 1px solid var(--line); margin-top: -1px; cursor: pointer; font-weight: 400; }
 .method:first-of-type { border-radius: 10px 10px 0 0; margin-top: 0; }
 .method:last-of-type { border-radius: 0 0 10px 10px; }
+.method-number.bank { font-family: inherit; }
 .method:has(:checked) { background: var(--accent-soft); border-color: var(--accent); position: relative; z-index: 1; }
 .method input { accent-color: var(--accent); width: 1.1rem; height: 1.1rem; margin: 0; flex: none; }
 .method-text { flex: 1; min-width: 0; }
@@ -84,5 +89,10 @@ details[open] summary { margin-bottom: 1rem; }
   .card { padding: 1.75rem; }
   .portal .button:not(.quiet) { width: auto; }
 }
-@media (max-width: 420px) { .method-number { font-size: .72rem; } .method { padding: .65rem .6rem; gap: .55rem; } }
+@media (max-width: 480px) {
+  .method { flex-wrap: wrap; row-gap: .1rem; }
+  .method-number { flex-basis: 100%; padding-left: 1.85rem; }
+  .method-number.bank { display: none; }
+  .row .button { width: 100%; }
+}
 `.trimStart();
