@@ -1,0 +1,52 @@
+import { describe, expect, it } from 'vitest';
+import { rateLimitHeaders } from './ratelimit-headers.ts';
+
+const second = { name: 'second', limit: 20, remaining: 19, resetSeconds: 1, windowSeconds: 1 };
+const minute = { name: 'minute', limit: 600, remaining: 598, resetSeconds: 31, windowSeconds: 60 };
+const quota = {
+  limit: 1000,
+  used: 990,
+  remaining: 10,
+  resetsAt: 0,
+  resetSeconds: 86_400,
+  windowSeconds: 2_592_000,
+};
+
+describe('rate-limit headers', () => {
+  it('list every window and the quota, and the tightest of them in the older fields', () => {
+    expect(rateLimitHeaders([second, minute], quota)).toEqual([
+      'RateLimit-Policy',
+      '"second";q=20;w=1, "minute";q=600;w=60, "month";q=1000;w=2592000',
+      'RateLimit',
+      '"second";r=19;t=1, "minute";r=598;t=31, "month";r=10;t=86400',
+      'X-RateLimit-Limit',
+      '1000',
+      'X-RateLimit-Remaining',
+      '10',
+      'X-RateLimit-Reset',
+      '86400',
+    ]);
+  });
+
+  it('of two windows with as much left, the one that renews later is the tighter', () => {
+    const headers = rateLimitHeaders(
+      [
+        { ...second, remaining: 0 },
+        { ...minute, remaining: 0 },
+      ],
+      null,
+    );
+    expect(headers.slice(4)).toEqual([
+      'X-RateLimit-Limit',
+      '600',
+      'X-RateLimit-Remaining',
+      '0',
+      'X-RateLimit-Reset',
+      '31',
+    ]);
+  });
+
+  it('a plan without limits has none', () => {
+    expect(rateLimitHeaders([], null)).toEqual([]);
+  });
+});
