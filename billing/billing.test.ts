@@ -176,7 +176,7 @@ describe('the success page', () => {
       expect((await success(sessionId, { method: 'HEAD' })).status).toBe(200);
       expect((await success(sessionId, { headers: html })).status).toBe(200);
     }
-    expect((await fetch(`${test.url}/billing/success/claim?session_id=${sessionId}`)).status).toBe(404);
+    expect((await fetch(`${test.url}/billing/success/claim?session_id=${sessionId}`)).status).toBe(405);
     expect((await claim(sessionId)).status).toBe(200);
   });
 

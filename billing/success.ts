@@ -56,7 +56,7 @@ export function successRoutes(billing: Billing): Router {
           : null;
       if (claim?.outcome === 'claimed') {
         billing.log.info({ key: claim.keyId, purchase: claim.purchase.id }, 'Key claimed');
-        showKey(billing, request, response, claim);
+        showKey(billing, request, response, claim, sessionId);
         return;
       }
       const state = claim ? await look(request, sessionId) : before;
@@ -65,6 +65,13 @@ export function successRoutes(billing: Billing): Router {
       showState(billing, response, state, sessionId);
     },
   );
+  router.get('/billing/success/claim', (_request, response) => {
+    response.set('Allow', 'POST');
+    throw new ProblemError(
+      'method_not_allowed',
+      'A key is claimed with the button on the page you were sent to after paying.',
+    );
+  });
   return router;
 }
 
@@ -182,6 +189,7 @@ function showKey(
   request: Request,
   response: Response,
   claim: Extract<Claim, { outcome: 'claimed' }>,
+  sessionId: string,
 ): void {
   const { config, plans, mode } = billing;
   const plan = plans.plan(claim.purchase.planId ?? '');
@@ -192,6 +200,7 @@ function showKey(
       keyId: claim.keyId,
       plan: plan && planText(plan),
       curl,
+      sessionId,
     });
     return;
   }

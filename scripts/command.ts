@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import { ProblemError } from '../shared/problems.ts';
-import { startFailure } from '../shared/service.ts';
+import { readEnvFile, startFailure } from '../shared/service.ts';
 
 /** A mistake of whoever typed the command: printed as it is, exit code 1. */
 class CommandError extends Error {
@@ -15,6 +15,7 @@ export function fail(message: string): never {
 /** Runs a command line; what goes wrong is said in a sentence, with the exit code that belongs to it. */
 export async function run(command: Command): Promise<void> {
   try {
+    readEnvFile();
     await command.parseAsync();
   } catch (error) {
     process.stderr.write(`${explain(error)}\n`);

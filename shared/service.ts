@@ -1,3 +1,10 @@
+import { existsSync } from 'node:fs';
+
+/** Takes variables from `./.env` where there is one; what the environment sets already stays. */
+export function readEnvFile(): void {
+  if (existsSync('.env')) process.loadEnvFile('.env');
+}
+
 /** What a started service hands back: a line for the terminal and the way to stop it. */
 export type RunningService = { message: string; close(): Promise<void> };
 
@@ -11,6 +18,7 @@ const STOP_LIMIT_MS = 5000;
 export async function runService(start: () => Promise<RunningService>): Promise<void> {
   let service: RunningService;
   try {
+    readEnvFile();
     service = await start();
   } catch (error) {
     process.stderr.write(`${startFailure(error)}\n`);

@@ -15,6 +15,10 @@ for (const button of document.querySelectorAll('[data-copy]')) {
   });
 }
 
+// Reloading the page that shows the key, or coming back to it, opens the success page instead of sending the form again.
+const revealed = document.querySelector('[data-address]');
+if (revealed) history.replaceState(null, '', revealed.dataset.address);
+
 // A key shown once must not come back from the browser's memory of the page.
 addEventListener('pageshow', (event) => {
   if (event.persisted && document.getElementById('key')) location.reload();
