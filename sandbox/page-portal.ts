@@ -128,7 +128,7 @@ ${problem ? html`<p class="problem" id="portal-error" role="alert">${problem}</p
 <h2>Subscriptions</h2>
 ${subs.length === 0 ? html`<p class="card" id="no-subscriptions">There is no subscription.</p>` : ''}
 ${subs.map((sub) => subscriptionCard(world, sub, features))}
-${features.payment_method_update.enabled ? cardSection(method ? describeMethod(method) : 'None yet') : ''}
+${features.payment_method_update.enabled ? cardSection(method ? describeMethod(method) : 'None yet', session.flow?.type === 'payment_method_update') : ''}
 ${
   features.invoice_history.enabled
     ? html`<h2>Invoices</h2><section class="card"><ul class="lines" id="invoices">${invoices.map(
@@ -174,8 +174,8 @@ function hidden(action: string, subscription: string): Html {
   return html`<input type="hidden" name="action" value="${action}"><input type="hidden" name="subscription" value="${subscription}">`;
 }
 
-function cardSection(method: string): Html {
+function cardSection(method: string, open: boolean): Html {
   return html`<h2>Payment method</h2><section class="card"><p id="current-method">${method}</p>
-<details><summary id="change-card">Change</summary><form method="post"><input type="hidden" name="action" value="update_card">
+<details${open ? html` open` : ''}><summary id="change-card">Change</summary><form method="post"><input type="hidden" name="action" value="update_card">
 ${methodChoice(testMethods, 'success')}<button class="button" id="update-card" type="submit">Use this from now on</button></form></details></section>`;
 }

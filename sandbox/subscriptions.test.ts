@@ -248,6 +248,29 @@ test('a change of interval begins a new period and is charged at once', async ()
   expect((changed.latest_invoice as Stripe.Invoice).amount_paid).toBeLessThan(20_000);
 });
 
+test('after a change of interval, the end of the old period brings nothing', async () => {
+  const sub = await subscribe();
+  await stripe.subscriptions.update(sub.id, { items: [{ id: sub.items.data[0]!.id, price: yearly.id }] });
+  await advance(60 * day);
+  expect((await stripe.invoices.list({ subscription: sub.id })).data).toHaveLength(2);
+});
+
+test.each([
+  ['settle', 'active'],
+  ['fail', 'past_due'],
+])('a renewal by bank debit stays active until told to %s', async (verb, status) => {
+  const sub = await subscribe('bank_debit');
+  const intents = async () => (await stripe.paymentIntents.list({ customer: sub.customer as string })).data;
+  await control(`payment_intents/${(await intents())[0]!.id}/settle`);
+  await advance(31 * day + 2 * hour);
+  expect(await stripe.subscriptions.retrieve(sub.id, { expand: ['latest_invoice'] })).toMatchObject({
+    status: 'active',
+    latest_invoice: { status: 'open' },
+  });
+  await control(`payment_intents/${(await intents())[0]!.id}/${verb}`);
+  expect((await stripe.subscriptions.retrieve(sub.id)).status).toBe(status);
+});
+
 test('a change that is refused changes nothing', async () => {
   const sub = await subscribe();
   await expect(
@@ -409,6 +432,22 @@ test('the portal: cancel, keep, change of plan, card, and only what is configure
   expect((await stripe.subscriptions.retrieve(sub.id)).status).toBe('active');
 
   expect((await fetch(url)).status).toBe(404);
+  const flow = await stripe.billingPortal.sessions.create({
+    customer,
+    configuration: full.id,
+    flow_data: { type: 'payment_method_update' },
+  });
+  expect(await (await fetch(flow.url)).text()).toContain('<details open>');
+  await expect(
+    stripe.billingPortal.sessions.create({
+      customer,
+      configuration: full.id,
+      flow_data: { type: 'subscription_cancel', subscription_cancel: { subscription: 'sub_x' } },
+    }),
+  ).rejects.toMatchObject({
+    code: 'resource_missing',
+    param: 'flow_data[subscription_cancel][subscription]',
+  });
   const bare = await stripe.billingPortal.configurations.create({
     features: { invoice_history: { enabled: true } },
   });
