@@ -1,9 +1,7 @@
 import { decline } from './errors.ts';
-import { change, emit } from './events.ts';
+import { emit } from './events.ts';
 import { base62, newId } from './ids.ts';
-import { inRange, mergeMetadata, metadata, range, string, unsupported } from './params.ts';
 import { behaviourOf, type PaymentMethod } from './payment-methods.ts';
-import { listRoute, type Route, route } from './routes.ts';
 import type { World } from './world.ts';
 
 export type PaymentIntent = ReturnType<typeof createIntent>;
@@ -275,52 +273,3 @@ export function cancelIntent(world: World, intent: PaymentIntent): void {
   });
   emit(world, 'payment_intent.canceled', intent);
 }
-
-export const paymentRoutes: Route[] = [
-  listRoute(
-    '/v1/payment_intents',
-    { created: range(), customer: string(), ...unsupported('customer_account') },
-    (world, params) =>
-      world.store.paymentIntents
-        .all()
-        .filter(
-          (intent) =>
-            (!params.created || inRange(intent.created, params.created)) &&
-            (params.customer === undefined || intent.customer === params.customer),
-        ),
-  ),
-  route('GET', '/v1/payment_intents/:id', {}, (world, _params, id) => world.store.paymentIntents.get(id)),
-  route(
-    'POST',
-    '/v1/payment_intents/:id',
-    { metadata: metadata(), description: string() },
-    (world, params, id) => {
-      const intent = world.store.paymentIntents.get(id);
-      intent.metadata = mergeMetadata(intent.metadata, params.metadata);
-      intent.description = params.description ?? intent.description;
-      return intent;
-    },
-  ),
-  listRoute(
-    '/v1/charges',
-    { created: range(), customer: string(), payment_intent: string(), ...unsupported('transfer_group') },
-    (world, params) =>
-      world.store.charges
-        .all()
-        .filter(
-          (charge) =>
-            (!params.created || inRange(charge.created, params.created)) &&
-            (params.customer === undefined || charge.customer === params.customer) &&
-            (params.payment_intent === undefined || charge.payment_intent === params.payment_intent),
-        ),
-  ),
-  route('GET', '/v1/charges/:id', {}, (world, _params, id) => world.store.charges.get(id)),
-  route('POST', '/v1/charges/:id', { metadata: metadata(), description: string() }, (world, params, id) => {
-    const charge = world.store.charges.get(id);
-    change(world, 'charge.updated', charge, {
-      metadata: mergeMetadata(charge.metadata, params.metadata),
-      description: params.description ?? charge.description,
-    });
-    return charge;
-  }),
-];

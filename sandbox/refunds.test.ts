@@ -1,0 +1,111 @@
+import Stripe from 'stripe';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { startCheckedSandbox } from './conformance.ts';
+
+let sandbox: Awaited<ReturnType<typeof startCheckedSandbox>>;
+let stripe: Stripe;
+let monthly: Stripe.Price;
+
+beforeEach(async () => {
+  sandbox = await startCheckedSandbox();
+  stripe = new Stripe('sk_test_x', {
+    protocol: 'http',
+    host: '127.0.0.1',
+    port: sandbox.port,
+    maxNetworkRetries: 0,
+  });
+  const product = await stripe.products.create({ name: 'Pro' });
+  monthly = await stripe.prices.create({
+    product: product.id,
+    currency: 'usd',
+    unit_amount: 2000,
+    recurring: { interval: 'month' },
+  });
+});
+
+afterEach(async () => {
+  await sandbox.close();
+  expect(sandbox.problems).toEqual([]);
+});
+
+async function control(path: string, body: object = {}): Promise<Record<string, unknown>> {
+  const response = await fetch(`${sandbox.url}/_sandbox/${path}`, {
+    method: 'POST',
+    body: JSON.stringify(body),
+  });
+  expect(response.status).toBe(200);
+  return (await response.json()) as Record<string, unknown>;
+}
+
+async function subscribe(
+  card = 'success',
+  data: Stripe.Checkout.SessionCreateParams.SubscriptionData = {},
+): Promise<Stripe.Subscription> {
+  const { id } = await stripe.checkout.sessions.create({
+    mode: 'subscription',
+    line_items: [{ price: monthly.id, quantity: 1 }],
+    success_url: 'https://shop.example/',
+    subscription_data: data,
+  });
+  await control(`checkout/sessions/${id}/pay`, { card });
+  const { subscription } = await stripe.checkout.sessions.retrieve(id, { expand: ['subscription'] });
+  return subscription as Stripe.Subscription;
+}
+
+async function eventsSince(mark: number): Promise<string[]> {
+  const types: string[] = [];
+  for await (const { type } of stripe.events.list({ limit: 100, created: { gt: mark } })) types.unshift(type);
+  return types;
+}
+
+test('refunds, partial and full, never more than was paid', async () => {
+  await subscribe();
+  const charge = (await stripe.charges.list()).data[0]!;
+  const part = await stripe.refunds.create({ charge: charge.id, amount: 500 });
+  expect(part).toMatchObject({ amount: 500, status: 'succeeded', payment_intent: charge.payment_intent });
+  expect(await stripe.charges.retrieve(charge.id, { expand: ['refunds'] })).toMatchObject({
+    amount_refunded: 500,
+    refunded: false,
+    refunds: { data: [{ id: part.id }] },
+  });
+  await expect(stripe.refunds.create({ charge: charge.id, amount: 1501 })).rejects.toMatchObject({
+    param: 'amount',
+  });
+  await stripe.refunds.create({ payment_intent: charge.payment_intent as string });
+  expect((await stripe.charges.retrieve(charge.id)).refunded).toBe(true);
+  await expect(stripe.refunds.create({ charge: charge.id })).rejects.toMatchObject({
+    code: 'charge_already_refunded',
+  });
+  const { data } = await stripe.events.list({
+    types: ['refund.created', 'charge.refunded', 'refund.updated', 'charge.refund.updated'],
+  });
+  expect(
+    data
+      .map(({ type }) => type)
+      .reverse()
+      .slice(0, 4),
+  ).toEqual(['refund.created', 'charge.refunded', 'refund.updated', 'charge.refund.updated']);
+});
+
+test('disputes and inquiries', async () => {
+  const first = await subscribe();
+  await subscribe();
+  const charges = (await stripe.charges.list()).data;
+  const dispute = await control('disputes', { charge: charges[0]!.id });
+  expect(dispute).toMatchObject({ status: 'needs_response', amount: 2000 });
+  expect(await stripe.charges.retrieve(charges[0]!.id)).toMatchObject({ disputed: true });
+  await control(`disputes/${dispute.id}/close`, { outcome: 'lost' });
+  const inquiry = await control('disputes', { charge: charges[1]!.id, status: 'warning_needs_response' });
+  await control(`disputes/${inquiry.id}/close`, { outcome: 'warning_closed' });
+  const { data } = await stripe.disputes.list({ expand: ['data.charge'] });
+  expect(data.map(({ status }) => status)).toEqual(['warning_closed', 'lost']);
+  const types = (await eventsSince(0)).filter((type) => type.startsWith('charge.dispute'));
+  expect(types).toEqual([
+    'charge.dispute.created',
+    'charge.dispute.funds_withdrawn',
+    'charge.dispute.closed',
+    'charge.dispute.created',
+    'charge.dispute.closed',
+  ]);
+  expect((await stripe.subscriptions.retrieve(first.id)).status).toBe('active');
+});
