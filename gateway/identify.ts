@@ -79,7 +79,6 @@ export class Identify {
     known: Verified | undefined,
     address: string,
   ): Promise<KeyFacts | Refused> {
-    this.#mode ??= await this.#options.keystore.mode();
     if (known !== undefined) {
       const facts = await this.#options.facts.load(known.id);
       if (facts !== undefined && facts.tag === known.tag) return facts;
@@ -91,6 +90,7 @@ export class Identify {
     const parsed = parseKey(presented);
     if (parsed === undefined)
       return this.#bad(address, 'What was sent is not a whole key: its form or checksum is wrong.');
+    this.#mode ??= await this.#options.keystore.mode();
     if (this.#mode !== null && parsed.mode !== this.#mode) return wrongMode(parsed.mode, this.#mode);
     return this.#verify(parsed, digest, address);
   }

@@ -1,0 +1,209 @@
+import { afterEach, describe, expect, it } from 'vitest';
+import { type KeyFacts, type Keystore, KeystoreError, type UsageRow } from '../keystore/keystore.ts';
+import { createLogger } from '../shared/log.ts';
+import { closeAll, closeLater } from '../test/gateways.ts';
+import { openTestKeystore } from '../test/keystores.ts';
+import { Quotas } from './quota.ts';
+import { UsageRecorder } from './usage-recorder.ts';
+
+afterEach(closeAll);
+
+const NOVEMBER = Date.UTC(2026, 10, 21, 12, 30);
+const DECEMBER = Date.UTC(2026, 11, 1);
+const log = createLogger({ level: 'silent' });
+
+async function keystoreWithKeys(count: number, now = () => NOVEMBER) {
+  const keystore = closeLater(await openTestKeystore({ now }));
+  const facts: KeyFacts[] = [];
+  for (let i = 0; i < count; i++) {
+    const { id } = await keystore.createKey({
+      mode: 'test',
+      prefix: 'tg',
+      planId: 'p',
+      name: null,
+      expiresAt: null,
+      actor: 't',
+    });
+    facts.push((await keystore.findKeyFacts(id)) as KeyFacts);
+  }
+  return { keystore, facts, used: async (id: string) => (await keystore.findKeyFacts(id))?.usedThisMonth };
+}
+type RecordUsage = Keystore['recordUsage'];
+function recorder(recordUsage: RecordUsage, quotas?: Quotas) {
+  return new UsageRecorder({
+    keystore: { recordUsage },
+    log,
+    onWritten: (rootId, row, total) => quotas?.written(rootId, row, total),
+  });
+}
+
+describe('the usage recorder', () => {
+  it('writes what was counted once, and what is counted during a write with the next', async () => {
+    const { keystore, facts, used } = await keystoreWithKeys(1);
+    const [key] = facts as [KeyFacts];
+    const usage = recorder((rows, onWritten) => {
+      usage.count(key, true, NOVEMBER);
+      return keystore.recordUsage(rows, onWritten);
+    });
+    for (let i = 0; i < 7; i++) usage.count(key, true, NOVEMBER);
+    expect(await usage.flush()).toBe(true);
+    expect(await used(key.id)).toBe(7);
+    expect(await usage.flush()).toBe(true);
+    expect(await used(key.id)).toBe(8);
+    await usage.close();
+    expect(await used(key.id)).toBeGreaterThanOrEqual(9);
+  });
+
+  it('counts nothing twice and loses nothing when a write fails half-way', async () => {
+    const { keystore, facts, used } = await keystoreWithKeys(250);
+    let failAfter = 100;
+    const usage = recorder(async (rows, onWritten) => {
+      await keystore.recordUsage(rows.slice(0, failAfter), onWritten);
+      if (rows.length > failAfter) throw new KeystoreError('disk full', 'SQLITE_FULL');
+    });
+    for (const key of facts) {
+      usage.count(key, true, NOVEMBER);
+      usage.count(key, true, NOVEMBER);
+      usage.count(key, false, NOVEMBER);
+    }
+    expect(await usage.flush()).toBe(false);
+    expect(usage.failures).toBe(1);
+    expect(await usage.flush()).toBe(false);
+    failAfter = Number.POSITIVE_INFINITY;
+    expect(await usage.flush()).toBe(true);
+    expect(await Promise.all(facts.map((key) => used(key.id)))).toEqual(Array(250).fill(2));
+    await usage.close();
+    expect(await Promise.all(facts.map((key) => used(key.id)))).toEqual(Array(250).fill(2));
+  });
+
+  it('a stop writes all that is left, also of an earlier hour, and after a failure', async () => {
+    const { keystore, facts } = await keystoreWithKeys(1);
+    const [key] = facts as [KeyFacts];
+    const written: UsageRow[] = [];
+    let failing = true;
+    const usage = recorder(async (rows, onWritten) => {
+      if (failing) {
+        failing = false;
+        throw new KeystoreError('locked', 'SQLITE_BUSY');
+      }
+      await keystore.recordUsage(rows, (row, total) => {
+        written.push(row);
+        onWritten(row, total);
+      });
+    });
+    usage.count(key, true, NOVEMBER);
+    usage.count(key, true, NOVEMBER + 3_600_000);
+    usage.count(key, false, NOVEMBER + 3_600_000);
+    await usage.close();
+    const hour = Math.floor(NOVEMBER / 3_600_000);
+    expect(written).toEqual([
+      { keyId: key.id, hour, requests: 1, refused: 0 },
+      { keyId: key.id, hour: hour + 1, requests: 1, refused: 1 },
+    ]);
+  });
+
+  it('gives up a stop when the keystore does not come back, and says what is lost', async () => {
+    const { facts } = await keystoreWithKeys(1);
+    const lines: string[] = [];
+    const usage = new UsageRecorder({
+      keystore: { recordUsage: () => Promise.reject(new KeystoreError('gone', 'SQLITE_IOERR')) },
+      log: createLogger({ level: 'error', destination: { write: (line) => void lines.push(line) } }),
+      onWritten: () => {},
+    });
+    usage.count(facts[0] as KeyFacts, true, NOVEMBER);
+    const startedAt = Date.now();
+    await usage.close();
+    expect(Date.now() - startedAt).toBeLessThan(1500);
+    expect(JSON.parse(lines.at(-1) as string)).toMatchObject({ keys: 1, requests: 1 });
+    expect(lines.length).toBe(2);
+  });
+});
+
+describe('quotas', () => {
+  it('admit exactly as many as there are, and refuse the rest without counting them', async () => {
+    const { facts } = await keystoreWithKeys(1);
+    const [key] = facts as [KeyFacts];
+    const quotas = new Quotas(10);
+    const admitted = Array.from({ length: 9 }, () => quotas.spend(key, 3, NOVEMBER)).filter(Boolean);
+    expect(admitted).toHaveLength(3);
+    expect(quotas.look(key, 3, NOVEMBER)).toEqual({
+      limit: 3,
+      used: 3,
+      remaining: 0,
+      resetsAt: DECEMBER,
+      resetSeconds: (DECEMBER - NOVEMBER) / 1000,
+      windowSeconds: 30 * 86_400,
+    });
+    expect(quotas.spend(key, 4, NOVEMBER), 'a larger plan').toBe(true);
+  });
+
+  it('count each request once, whether it is in the ledger already or not', async () => {
+    const { keystore, facts } = await keystoreWithKeys(1);
+    const [key] = facts as [KeyFacts];
+    const quotas = new Quotas(10);
+    const usage = recorder(keystore.recordUsage, quotas);
+    const used = () => quotas.look(key, 100, NOVEMBER)?.used;
+    const spend = () => {
+      quotas.spend(key, 100, NOVEMBER);
+      usage.count(key, true, NOVEMBER);
+    };
+    for (let i = 0; i < 5; i++) spend();
+    expect(used()).toBe(5);
+    await usage.flush();
+    expect(used()).toBe(5);
+    spend();
+    quotas.learn((await keystore.findKeyFacts(key.id)) as KeyFacts, true);
+    expect(used()).toBe(6);
+    await usage.flush();
+    quotas.learn((await keystore.findKeyFacts(key.id)) as KeyFacts, true);
+    expect(used()).toBe(6);
+    await usage.close();
+  });
+
+  it('learn what other processes wrote, from the totals of our own writes', async () => {
+    const { keystore, facts } = await keystoreWithKeys(1);
+    const [key] = facts as [KeyFacts];
+    const quotas = new Quotas(10);
+    const usage = recorder(keystore.recordUsage, quotas);
+    const hour = Math.floor(NOVEMBER / 3_600_000);
+    const spend = async () => {
+      quotas.spend(key, 100, NOVEMBER);
+      usage.count(key, true, NOVEMBER);
+      await usage.flush();
+    };
+    await spend();
+    await keystore.recordUsage([{ keyId: key.id, hour, requests: 10, refused: 0 }], () => {});
+    await spend();
+    expect(quotas.look(key, 100, NOVEMBER)?.used).toBe(12);
+    await spend();
+    expect(quotas.look(key, 100, NOVEMBER)?.used).toBe(13);
+    await usage.close();
+  });
+
+  it('start anew with the month, whatever was read or is still to be written of the last one', async () => {
+    const { keystore, facts } = await keystoreWithKeys(1);
+    const [key] = facts as [KeyFacts];
+    const quotas = new Quotas(10);
+    const usage = recorder(keystore.recordUsage, quotas);
+    for (let i = 0; i < 3; i++) {
+      expect(quotas.spend({ ...key, usedThisMonth: 2 }, 5, DECEMBER - 1)).toBe(true);
+      usage.count(key, true, DECEMBER - 1);
+    }
+    expect(quotas.spend(key, 5, DECEMBER - 1)).toBe(false);
+    expect(quotas.spend(key, 5, DECEMBER)).toBe(true);
+    usage.count(key, true, DECEMBER);
+    await usage.flush();
+    quotas.learn({ ...key, usedThisMonth: 99 }, true);
+    expect(quotas.look(key, 5, DECEMBER)).toMatchObject({ used: 1, remaining: 4 });
+    await usage.close();
+  });
+
+  it('a read during a write is not taken over, as it may or may not hold it', async () => {
+    const { facts } = await keystoreWithKeys(1);
+    const [key] = facts as [KeyFacts];
+    const quotas = new Quotas(10);
+    for (let i = 0; i < 4; i++) quotas.spend(key, 100, NOVEMBER);
+    quotas.learn({ ...key, usedThisMonth: 4 }, false);
+    expect(quotas.look(key, 100, NOVEMBER)?.used).toBe(4);
+  });
+});
