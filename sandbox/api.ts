@@ -27,7 +27,8 @@ import { subscriptionRoutes } from './subscriptions.ts';
 import { webhookEndpointRoutes } from './webhook-endpoints.ts';
 import { apiVersion, type Fault, type World } from './world.ts';
 
-const routes: Route[] = [
+/** Every route of the API. */
+export const routes: Route[] = [
   ...productRoutes,
   ...priceRoutes,
   ...customerRoutes,

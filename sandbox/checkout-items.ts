@@ -12,13 +12,14 @@ import {
   string,
   unsupported,
 } from './params.ts';
-import { currency, recurringShape } from './price-params.ts';
+import { currency, inlineRecurringShape } from './price-params.ts';
 import { createPrice, type Price } from './prices.ts';
 import type { World } from './world.ts';
 
 export type Item = ReturnType<typeof newItem>;
 
-export const lineItemShape = {
+/** A line item of a payment link. */
+export const linkItemShape = {
   price: string(),
   price_data: object({
     currency: required(currency()),
@@ -28,21 +29,23 @@ export const lineItemShape = {
       metadata: metadata(),
       ...unsupported('description', 'images', 'tax_code', 'tax_details', 'unit_label'),
     }),
-    recurring: object(recurringShape),
+    recurring: object(inlineRecurringShape),
     unit_amount: integer(0),
     ...unsupported('tax_behavior', 'unit_amount_decimal'),
   }),
   quantity: integer(1, 999_999),
   adjustable_quantity: object({ enabled: required(boolean()), ...unsupported('maximum', 'minimum') }),
-  ...unsupported('metadata', 'tax_rates'),
 };
+
+/** A line item of a session. */
+export const sessionItemShape = { ...linkItemShape, ...unsupported('metadata', 'tax_rates') };
 
 /**
  * Line items of a session or payment link, whose prices must be active, of one currency and one interval.
  *
  * @throws StripeError 400 naming `line_items[n]...`.
  */
-export function newItems(world: World, wanted: Parsed<typeof lineItemShape>[]): Item[] {
+export function newItems(world: World, wanted: Parsed<typeof linkItemShape>[]): Item[] {
   const items = wanted.map((line, index) => {
     const path = `line_items[${index}]`;
     const price = priceOf(world, line, path);
@@ -68,7 +71,7 @@ export function newItems(world: World, wanted: Parsed<typeof lineItemShape>[]): 
   return items;
 }
 
-function priceOf(world: World, line: Parsed<typeof lineItemShape>, path: string): Price {
+function priceOf(world: World, line: Parsed<typeof linkItemShape>, path: string): Price {
   if (line.price !== undefined && line.price_data) {
     throw invalid('You may only specify one of these parameters: price, price_data.', `${path}[price]`);
   }

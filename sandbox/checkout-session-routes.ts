@@ -1,4 +1,4 @@
-import { type Item, itemsOf, lineItemShape, newItems } from './checkout-items.ts';
+import { type Item, itemsOf, newItems, sessionItemShape } from './checkout-items.ts';
 import { type CheckoutTerms, expireSession, openSession } from './checkout-sessions.ts';
 import { invalid } from './errors.ts';
 import {
@@ -84,7 +84,7 @@ export const checkoutSessionRoutes: Route[] = [
     '/v1/checkout/sessions',
     {
       mode: required(oneOf('payment', 'setup', 'subscription')),
-      line_items: list(object(lineItemShape)),
+      line_items: list(object(sessionItemShape)),
       success_url: url(),
       cancel_url: url(),
       client_reference_id: string(200),

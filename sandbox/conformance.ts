@@ -4,7 +4,7 @@ import type { Exchange } from './api.ts';
 import type { StripeEvent } from './events.ts';
 import { type Sandbox, type SandboxOptions, startSandbox } from './server.ts';
 
-const descriptionPath = new URL('../../shared/stripe/openapi.2026-10-28.endive.json', import.meta.url);
+export const descriptionPath = new URL('../../shared/stripe/openapi.2026-10-28.endive.json', import.meta.url);
 
 /** Whether Stripe's OpenAPI description lies beside the repository, so that answers and events can be checked. */
 export const described = existsSync(descriptionPath);

@@ -88,11 +88,47 @@ export const invoiceRoutes: Route[] = [
   ),
   route('GET', '/v1/invoices/:id', {}, (world, _params, id) => world.store.invoices.get(id)),
   listRoute('/v1/invoices/:id/lines', {}, (world, _params, id) => world.store.invoices.get(id).lines.data),
-  route('POST', '/v1/invoices/:id', { metadata: metadata() }, (world, params, id) => {
-    const invoice = world.store.invoices.get(id);
-    change(world, 'invoice.updated', invoice, { metadata: mergeMetadata(invoice.metadata, params.metadata) });
-    return invoice;
-  }),
+  route(
+    'POST',
+    '/v1/invoices/:id',
+    {
+      metadata: metadata(),
+      ...unsupported(
+        'account_tax_ids',
+        'application_fee_amount',
+        'auto_advance',
+        'automatic_tax',
+        'automatically_finalizes_at',
+        'collection_method',
+        'custom_fields',
+        'days_until_due',
+        'default_payment_method',
+        'default_source',
+        'default_tax_rates',
+        'description',
+        'discounts',
+        'due_date',
+        'effective_at',
+        'footer',
+        'issuer',
+        'number',
+        'on_behalf_of',
+        'payment_settings',
+        'rendering',
+        'shipping_cost',
+        'shipping_details',
+        'statement_descriptor',
+        'transfer_data',
+      ),
+    },
+    (world, params, id) => {
+      const invoice = world.store.invoices.get(id);
+      change(world, 'invoice.updated', invoice, {
+        metadata: mergeMetadata(invoice.metadata, params.metadata),
+      });
+      return invoice;
+    },
+  ),
   route(
     'POST',
     '/v1/invoices/:id/pay',

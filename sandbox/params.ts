@@ -5,6 +5,8 @@ import type { Raw, RawBranch } from './form.ts';
 export interface Field<T, Needed extends boolean = false> {
   parse(raw: Raw, path: string): T;
   needed: Needed;
+  /** The fields inside, of an object or of the elements of a list. */
+  inside?: Shape | undefined;
 }
 export type Shape = Record<string, Field<unknown, boolean>>;
 export type Parsed<S extends Shape> = {
@@ -48,8 +50,8 @@ function nested(path: string, name: string): string {
   return path === '' ? name : `${path}[${name}]`;
 }
 
-function field<T>(parse: (raw: Raw, path: string) => T): Field<T> {
-  return { parse, needed: false };
+function field<T>(parse: (raw: Raw, path: string) => T, inside?: Shape): Field<T> {
+  return { parse, needed: false, inside };
 }
 
 function emptyValue(path: string): StripeError {
@@ -67,12 +69,12 @@ function text(raw: Raw, path: string): string {
 }
 
 export function required<T>(inner: Field<T>): Field<T, true> {
-  return { parse: inner.parse, needed: true };
+  return { ...inner, needed: true };
 }
 
 /** Lets an empty string unset the value: it is read as null. */
 export function clearable<T>(inner: Field<T>): Field<T | null> {
-  return field((raw, path) => (raw === '' ? null : inner.parse(raw, path)));
+  return field((raw, path) => (raw === '' ? null : inner.parse(raw, path)), inner.inside);
 }
 
 export function string(max = 5000): Field<string> {
@@ -160,7 +162,7 @@ export function object<S extends Shape>(shape: S): Field<Parsed<S>> {
     if (raw === '') throw emptyValue(path);
     if (typeof raw === 'string') throw invalid(`Invalid object`, path);
     return parseParams(shape, raw, path);
-  });
+  }, shape);
 }
 
 export function list<T>(inner: Field<T, boolean>, most = 100): Field<T[]> {
@@ -173,7 +175,7 @@ export function list<T>(inner: Field<T, boolean>, most = 100): Field<T[]> {
     if (entries.length > most)
       throw invalid(`Array ${path} exceeded maximum ${most} allowed elements.`, path);
     return entries.map(([index, value]) => inner.parse(value, nested(path, index)));
-  });
+  }, inner.inside);
 }
 
 /** Stripe's metadata: up to 50 keys of 40 characters, values of 500. An empty value unsets a key, an empty whole all. */

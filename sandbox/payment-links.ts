@@ -1,4 +1,4 @@
-import { itemsOf, lineItemShape, newItems } from './checkout-items.ts';
+import { itemsOf, linkItemShape, newItems } from './checkout-items.ts';
 import { type CheckoutSession, openSession } from './checkout-sessions.ts';
 import { invalid } from './errors.ts';
 import { change, emit } from './events.ts';
@@ -26,13 +26,13 @@ import { day, type World } from './world.ts';
 
 export type PaymentLink = ReturnType<typeof createLink>;
 
-const subscriptionData = object({
-  description: string(500),
+const subscriptionUpdateShape = {
   metadata: metadata(),
   trial_period_days: clearable(integer(1, 730)),
   trial_settings: clearable(trialSettingsShape),
   ...unsupported('invoice_settings'),
-});
+};
+const subscriptionData = object({ ...subscriptionUpdateShape, description: string(500) });
 
 const shared = {
   after_completion: object({
@@ -223,7 +223,7 @@ export const paymentLinkRoutes: Route[] = [
     '/v1/payment_links',
     {
       ...shared,
-      line_items: required(list(object(lineItemShape), 20)),
+      line_items: required(list(object(linkItemShape), 20)),
       ...unsupported('currency', 'managed_payments'),
     },
     (world, { line_items, ...params }) => {
@@ -256,7 +256,12 @@ export const paymentLinkRoutes: Route[] = [
   route(
     'POST',
     '/v1/payment_links/:id',
-    { ...shared, active: boolean(), ...unsupported('line_items', 'payment_intent_data', 'restrictions') },
+    {
+      ...shared,
+      subscription_data: object(subscriptionUpdateShape),
+      active: boolean(),
+      ...unsupported('line_items', 'payment_intent_data', 'restrictions'),
+    },
     (world, params, id) => {
       const link = world.store.paymentLinks.get(id);
       const data = link.subscription_data;

@@ -15,11 +15,40 @@ export const paymentRoutes: Route[] = [
             (params.customer === undefined || intent.customer === params.customer),
         ),
   ),
-  route('GET', '/v1/payment_intents/:id', {}, (world, _params, id) => world.store.paymentIntents.get(id)),
+  route('GET', '/v1/payment_intents/:id', unsupported('client_secret'), (world, _params, id) =>
+    world.store.paymentIntents.get(id),
+  ),
   route(
     'POST',
     '/v1/payment_intents/:id',
-    { metadata: metadata(), description: string() },
+    {
+      metadata: metadata(),
+      description: string(),
+      ...unsupported(
+        'allowed_payment_method_types',
+        'amount',
+        'amount_details',
+        'application_fee_amount',
+        'capture_method',
+        'currency',
+        'customer',
+        'customer_account',
+        'excluded_payment_method_types',
+        'hooks',
+        'payment_details',
+        'payment_method',
+        'payment_method_configuration',
+        'payment_method_data',
+        'payment_method_options',
+        'receipt_email',
+        'setup_future_usage',
+        'shipping',
+        'statement_descriptor',
+        'statement_descriptor_suffix',
+        'transfer_data',
+        'transfer_group',
+      ),
+    },
     (world, params, id) => {
       const intent = world.store.paymentIntents.get(id);
       intent.metadata = mergeMetadata(intent.metadata, params.metadata);
@@ -41,12 +70,21 @@ export const paymentRoutes: Route[] = [
         ),
   ),
   route('GET', '/v1/charges/:id', {}, (world, _params, id) => world.store.charges.get(id)),
-  route('POST', '/v1/charges/:id', { metadata: metadata(), description: string() }, (world, params, id) => {
-    const charge = world.store.charges.get(id);
-    change(world, 'charge.updated', charge, {
-      metadata: mergeMetadata(charge.metadata, params.metadata),
-      description: params.description ?? charge.description,
-    });
-    return charge;
-  }),
+  route(
+    'POST',
+    '/v1/charges/:id',
+    {
+      metadata: metadata(),
+      description: string(),
+      ...unsupported('customer', 'fraud_details', 'receipt_email', 'shipping', 'transfer_group'),
+    },
+    (world, params, id) => {
+      const charge = world.store.charges.get(id);
+      change(world, 'charge.updated', charge, {
+        metadata: mergeMetadata(charge.metadata, params.metadata),
+        description: params.description ?? charge.description,
+      });
+      return charge;
+    },
+  ),
 ];

@@ -17,6 +17,7 @@ const flowShape = object({
   after_completion: object({
     type: required(oneOf('portal_homepage', 'redirect')),
     redirect: object({ return_url: required(url()) }),
+    ...unsupported('hosted_confirmation'),
   }),
   ...unsupported('subscription_pause', 'subscription_update_confirm'),
 });

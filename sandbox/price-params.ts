@@ -14,9 +14,14 @@ export function currency(): Field<string> {
   };
 }
 
-export const recurringShape = {
+/** How often a price made inside another request recurs. */
+export const inlineRecurringShape = {
   interval: required(oneOf('day', 'week', 'month', 'year')),
   interval_count: integer(1, 1095),
+};
+
+export const recurringShape = {
+  ...inlineRecurringShape,
   usage_type: only('licensed'),
   ...unsupported('meter', 'trial_period_days'),
 };

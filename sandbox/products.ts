@@ -17,7 +17,7 @@ import {
   unsupported,
   url,
 } from './params.ts';
-import { currency, recurringShape } from './price-params.ts';
+import { currency, inlineRecurringShape } from './price-params.ts';
 import { createPrice } from './prices.ts';
 import { listRoute, type Route, route } from './routes.ts';
 import type { World } from './world.ts';
@@ -99,7 +99,7 @@ export const productRoutes: Route[] = [
       default_price_data: object({
         currency: required(currency()),
         unit_amount: integer(0),
-        recurring: object(recurringShape),
+        recurring: object(inlineRecurringShape),
         metadata: metadata(),
         ...unsupported('currency_options', 'custom_unit_amount', 'tax_behavior', 'unit_amount_decimal'),
       }),

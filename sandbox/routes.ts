@@ -10,16 +10,22 @@ export interface Route {
   handle(world: World, params: Parsed<Shape>, id: string): object;
 }
 
-const always = { expand: list(string()) };
+/** Which ids in the answer are to be replaced by what they stand for. */
+export const expandShape = { expand: list(string()) };
 
-/** A route whose handler gets its parameters read and typed by `shape`. `expand` is understood everywhere. */
+/** A route whose handler gets its parameters read and typed by `shape`. `expand` is understood by all but DELETE. */
 export function route<S extends Shape>(
   method: Route['method'],
   path: string,
   shape: S,
   handle: (world: World, params: Parsed<S>, id: string) => object,
 ): Route {
-  return { method, path, shape: { ...shape, ...always }, handle: handle as Route['handle'] };
+  return {
+    method,
+    path,
+    shape: method === 'DELETE' ? shape : { ...shape, ...expandShape },
+    handle: handle as Route['handle'],
+  };
 }
 
 /** A route that answers one page of what `select` finds. */

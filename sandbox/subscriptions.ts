@@ -14,11 +14,10 @@ import {
   timestamp,
   unsupported,
 } from './params.ts';
-import { listRoute, type Route, route } from './routes.ts';
+import { expandShape, listRoute, type Route, route } from './routes.ts';
 import { cancelNow, hasEnded } from './subscription-end.ts';
 import type { newSubscription, newSubscriptionItem } from './subscription-start.ts';
 import { resume, update } from './subscription-update.ts';
-import { trialSettingsShape } from './trial-settings.ts';
 import type { World } from './world.ts';
 
 export type Subscription = ReturnType<typeof newSubscription>;
@@ -77,7 +76,14 @@ export const updateShape = {
   ),
   payment_behavior: oneOf('allow_incomplete', 'error_if_incomplete'),
   off_session: boolean(),
-  trial_settings: trialSettingsShape,
+  trial_settings: object({
+    end_behavior: required(
+      object({
+        missing_payment_method: required(oneOf('cancel', 'create_invoice', 'pause')),
+        ...unsupported('billing_cycle_anchor'),
+      }),
+    ),
+  }),
   ...unsupported(
     'add_invoice_items',
     'application_fee_percent',
@@ -152,7 +158,12 @@ export const subscriptionRoutes: Route[] = [
   route(
     'DELETE',
     '/v1/subscriptions/:id',
-    { cancellation_details: cancellationDetails, invoice_now: oneOf('false'), prorate: oneOf('false') },
+    {
+      ...expandShape,
+      cancellation_details: cancellationDetails,
+      invoice_now: oneOf('false'),
+      prorate: oneOf('false'),
+    },
     (world, params, id) => {
       const sub = alive(world, id);
       cancelNow(world, sub, { reason: 'cancellation_requested', ...params.cancellation_details });

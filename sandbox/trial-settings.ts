@@ -1,4 +1,4 @@
-import { object, oneOf, required, unsupported } from './params.ts';
+import { object, oneOf, required } from './params.ts';
 
 /** What becomes of a trial that ends without a payment method. */
 export type MissingMethod = 'cancel' | 'create_invoice' | 'pause';
@@ -7,7 +7,6 @@ export const trialSettingsShape = object({
   end_behavior: required(
     object({
       missing_payment_method: required(oneOf('cancel', 'create_invoice', 'pause')),
-      ...unsupported('billing_cycle_anchor'),
     }),
   ),
 });
