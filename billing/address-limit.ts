@@ -29,6 +29,11 @@ export class AddressLimit {
       );
     }
   }
+
+  /** Takes one count back: what was done turned out to be harmless. */
+  async refund(request: Request): Promise<void> {
+    await this.#limiter.reward(addressGroup(request.ip ?? ''));
+  }
 }
 
 /** Exported for its test. */

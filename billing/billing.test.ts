@@ -237,6 +237,15 @@ describe('the success page', () => {
     expect(await answer.json()).toMatchObject({ code: 'purchase_not_found' });
   });
 
+  it('stops an address that tries session ids', async () => {
+    const guess = () => success(`cs_test_${Math.random().toString(36).slice(2).padEnd(58, 'g')}`);
+    const answers = [];
+    for (let i = 0; i < 70; i++) answers.push(await guess());
+    const stopped = answers.find((answer) => answer.status === 429);
+    expect(Number(stopped?.headers.get('retry-after'))).toBeGreaterThan(0);
+    expect(await stopped?.json()).toMatchObject({ code: 'too_many_requests' });
+  });
+
   it('a live id is refused by name', async () => {
     const answer = await (await success(`cs_live_${'x'.repeat(58)}`)).json();
     expect(answer).toMatchObject({

@@ -14,7 +14,7 @@ import { isRecurring, openCheckout } from './stripe-checkout.ts';
 const SESSION_ID_PLACEHOLDER = '{CHECKOUT_SESSION_ID}';
 
 /** Checkouts one address may open a minute: each is a call to Stripe. */
-const CHECKOUTS_A_MINUTE = 60;
+const CHECKOUTS_A_MINUTE = 300;
 
 /**
  * `POST /billing/create-checkout-session {plan, success_url?, cancel_url?, customer_email?}`: JSON answers

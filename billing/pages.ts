@@ -28,13 +28,13 @@ export function wantsPage(request: Request): boolean {
 /** `$19 a month`, in words a buyer reads. */
 export function priceText(price: Price | null): string {
   if (!price) return 'Price shown at checkout';
-  if (price.unitAmount === 0) return 'Free';
   const format = new Intl.NumberFormat('en', { style: 'currency', currency: price.currency.toUpperCase() });
   const digits = format.resolvedOptions().maximumFractionDigits ?? 2;
   const amount = price.unitAmount / 10 ** digits;
   const text = Number.isInteger(amount)
     ? format.format(amount).replace(/[.,]0+$/, '')
     : format.format(amount);
+  if (price.unitAmount === 0) return text;
   return price.interval ? `${text} a ${price.interval}` : `${text} once`;
 }
 
@@ -54,8 +54,14 @@ export function planText(plan: Plan) {
     price: priceText(plan.price),
     limits: plan.limits.map(windowText),
     quota: plan.quota === null ? 'No monthly quota' : `${plan.quota.toLocaleString('en')} requests a month`,
-    features: plan.features.map((feature) => feature.replaceAll(/[-_.]/g, ' ')),
+    features: plan.features.map(featureText),
   };
+}
+
+/** `email-support` as `Email support`. */
+function featureText(feature: string): string {
+  const words = feature.replaceAll(/[-_.]/g, ' ');
+  return words.charAt(0).toUpperCase() + words.slice(1);
 }
 
 /** A moment as a page shows it, in UTC: `21 November 2026, 09:30 UTC`. */

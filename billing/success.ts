@@ -10,8 +10,8 @@ import { type Settlement, settle } from './settle.ts';
 
 const sessionIdSchema = z.string().regex(/^cs_(test|live)_[0-9A-Za-z]{1,240}$/);
 
-/** Looks at Stripe one address may cause in a minute. A waiting page reloads itself 20 times a minute at most. */
-const LOOKS_A_MINUTE = 120;
+/** How often an address may ask in a minute for sessions that do not exist: each is a call to Stripe. */
+const MISSES_A_MINUTE = 60;
 
 /** Where a purchase stands, from the buyer's point of view. */
 export type SuccessState =
@@ -32,9 +32,8 @@ export type SuccessState =
 /** `GET /billing/success` says where the purchase stands and never shows a key; `POST /billing/success/claim` shows it once. */
 export function successRoutes(billing: Billing): Router {
   const router = express.Router();
-  const limit = new AddressLimit(LOOKS_A_MINUTE, 60);
-  const look = (request: Request, sessionId: string) =>
-    stateOf(billing, sessionId, () => limit.spend(request));
+  const misses = new AddressLimit(MISSES_A_MINUTE, 60);
+  const look = (request: Request, sessionId: string) => stateOf(billing, request, sessionId, misses);
 
   router.get('/billing/success', async (request, response) => {
     const sessionId = readSessionId(billing, request.query.session_id);
@@ -98,13 +97,15 @@ function readSessionId({ mode }: Billing, value: unknown): string {
 /** What the keystore knows, or else what settling with Stripe finds. */
 async function stateOf(
   billing: Billing,
+  request: Request,
   sessionId: string,
-  beforeLooking: () => Promise<void>,
+  misses: AddressLimit,
 ): Promise<SuccessState> {
   const known = await billing.keystore.findReveal(sessionId);
   if (known?.reveal) return revealedState(known);
-  await beforeLooking();
+  await misses.spend(request);
   const settlement = await settle(billing, sessionId, 'success_page');
+  if (settlement.outcome !== 'not_found') await misses.refund(request);
   if (settlement.outcome === 'provisioned' || settlement.outcome === 'already_provisioned') {
     const provisioned = await billing.keystore.findReveal(sessionId);
     if (provisioned?.reveal) return revealedState(provisioned);

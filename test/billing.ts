@@ -1,10 +1,11 @@
+import Database from 'better-sqlite3';
 import Stripe from 'stripe';
 import { type BillingServer, startBilling } from '../billing/server.ts';
 import { ensurePrice } from '../billing/stripe-catalogue.ts';
 import type { Keystore } from '../keystore/keystore.ts';
 import { type Sandbox, startSandbox } from '../sandbox/server.ts';
 import { freePort } from '../scripts/free-port.ts';
-import { type Config, loadConfig } from '../shared/config.ts';
+import { type Config, loadConfig, sqlitePath } from '../shared/config.ts';
 import { createLogger } from '../shared/log.ts';
 import { newKeystoreUrl, openTestKeystore, SERVER_SECRET } from './keystores.ts';
 
@@ -20,6 +21,10 @@ export type BillingUnderTest = {
   webhookSecret: string;
   /** Price ids by plan. */
   prices: Record<string, string>;
+  /** What a billing process of its own needs to be the same one. */
+  environment: Record<string, string>;
+  /** Makes the leases of a killed process run out at once. */
+  expireLeases(): Promise<void>;
   /** Everything logged, a line each. */
   logLines: string[];
   /** Calls the sandbox's control API. */
@@ -64,7 +69,8 @@ export async function startBillingUnderTest(env: Record<string, string> = {}): P
     if (plan.price) prices[plan.id] = (await ensurePrice(stripe, plan)).object.id;
   }
   const priceMap = Object.entries(prices).map(([plan, price]) => `${price}:${plan}`);
-  let config = loadConfig({ ...variables, STRIPE_PRICE_MAP: priceMap.join(';'), ...env }, 'all');
+  const environment = { ...variables, STRIPE_PRICE_MAP: priceMap.join(';'), ...env };
+  let config = loadConfig(environment, 'all');
   const logLines: string[] = [];
   const log = createLogger({ level: 'trace', destination: { write: (line) => void logLines.push(line) } });
   const keystore = await openTestKeystore({ url: keystoreUrl, log, revealTtlMs: config.revealTtlMs });
@@ -79,6 +85,12 @@ export async function startBillingUnderTest(env: Record<string, string> = {}): P
     stripe,
     webhookSecret,
     prices,
+    environment,
+    async expireLeases() {
+      const raw = new Database(sqlitePath(keystoreUrl), { timeout: 5000 });
+      raw.exec('update events set leased_until = 0 where leased_until is not null');
+      raw.close();
+    },
     logLines,
     async control(path, body = {}) {
       const response = await fetch(`${sandbox.url}/_sandbox${path}`, {
@@ -111,7 +123,7 @@ export async function startBillingUnderTest(env: Record<string, string> = {}): P
     },
     async restart(more = {}) {
       await billing?.close();
-      config = loadConfig({ ...variables, STRIPE_PRICE_MAP: priceMap.join(';'), ...env, ...more }, 'all');
+      config = loadConfig({ ...environment, ...more }, 'all');
       billing = await startBilling({ config, keystore, log });
       // A client that kept its connection open finds out here that it is gone.
       await fetch(`${test.url}/billing/plans`).catch(() => undefined);

@@ -1,0 +1,77 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { join } from 'node:path';
+
+const ROOT = join(import.meta.dirname, '..');
+
+/** A program of the project in a process of its own. */
+export type RunningProgram = {
+  child: ChildProcess;
+  /** What it has printed so far, both streams. */
+  output(): string;
+  /** Sends a signal and waits for the end. */
+  stop(signal?: NodeJS.Signals): Promise<number | null>;
+  /** The exit code, once it has ended; `null` when a signal ended it. */
+  ended: Promise<number | null>;
+};
+
+/** Starts a program with these environment variables and no others but PATH. */
+export function startProgram(
+  script: string,
+  env: Record<string, string> = {},
+  args: string[] = [],
+): RunningProgram {
+  const child = spawn(process.execPath, [join(ROOT, script), ...args], {
+    cwd: ROOT,
+    env: { PATH: process.env.PATH, ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  let text = '';
+  child.stdout.on('data', (chunk) => {
+    text += chunk;
+  });
+  child.stderr.on('data', (chunk) => {
+    text += chunk;
+  });
+  const ended = new Promise<number | null>((resolve) => child.on('close', (code) => resolve(code)));
+  return {
+    child,
+    output: () => text,
+    async stop(signal = 'SIGTERM') {
+      child.kill(signal);
+      return ended;
+    },
+    ended,
+  };
+}
+
+/** As {@link startProgram}, once it has printed `sign`. @throws Error with its output when it ends before that */
+export async function startProgramUntil(
+  sign: RegExp,
+  script: string,
+  env: Record<string, string> = {},
+  args: string[] = [],
+): Promise<RunningProgram> {
+  const program = startProgram(script, env, args);
+  await new Promise<void>((resolve, reject) => {
+    const look = () => {
+      if (sign.test(program.output())) resolve();
+    };
+    program.child.stdout?.on('data', look);
+    program.child.stderr?.on('data', look);
+    void program.ended.then((code) =>
+      reject(new Error(`${script} ended with ${code}:\n${program.output()}`)),
+    );
+  });
+  return program;
+}
+
+/** Runs a program to its end. */
+export async function runProgram(
+  script: string,
+  env: Record<string, string> = {},
+  args: string[] = [],
+): Promise<{ code: number | null; output: string }> {
+  const program = startProgram(script, env, args);
+  const code = await program.ended;
+  return { code, output: program.output() };
+}
