@@ -94,5 +94,6 @@ details[open] summary { margin-bottom: 1rem; }
   .method-number { flex-basis: 100%; padding-left: 1.85rem; }
   .method-number.bank { display: none; }
   .row .button { width: 100%; }
+  .total small { display: block; margin-top: .2rem; }
 }
 `.trimStart();
