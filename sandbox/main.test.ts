@@ -1,7 +1,10 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import type { AddressInfo } from 'node:net';
 import { createServer } from 'node:net';
-import { afterEach, expect, test } from 'vitest';
+import { afterEach, expect, test, vi } from 'vitest';
+
+// Room for a machine busy with other things: nothing here waits by time.
+vi.setConfig({ testTimeout: 30_000 });
 
 const children: ChildProcess[] = [];
 

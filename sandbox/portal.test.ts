@@ -1,6 +1,9 @@
 import Stripe from 'stripe';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { startCheckedSandbox } from './conformance.ts';
+
+// Room for a machine busy with other things: nothing here waits by time.
+vi.setConfig({ testTimeout: 30_000 });
 
 const day = 86_400;
 const hour = 3600;

@@ -1,8 +1,11 @@
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import Stripe from 'stripe';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { startCheckedSandbox } from './conformance.ts';
+
+// Room for a machine busy with other things: nothing here waits by time.
+vi.setConfig({ testTimeout: 30_000 });
 
 interface Received {
   id: string;
