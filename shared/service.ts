@@ -16,7 +16,21 @@ const STOP_LIMIT_MS = 5000;
  * to do about it and exits with the error's `exitCode` (78 for configuration), else 1.
  */
 export async function runService(start: () => Promise<RunningService>): Promise<void> {
-  let service: RunningService;
+  let service: RunningService | undefined;
+  let asked = false;
+  const stop = async () => {
+    setTimeout(() => process.exit(1), STOP_LIMIT_MS).unref();
+    await service?.close();
+    process.exit(0);
+  };
+  // Asked during the start, it stops as soon as it has started; asked twice, at once.
+  const onSignal = () => {
+    if (asked) process.exit(1);
+    asked = true;
+    if (service) void stop();
+  };
+  process.on('SIGINT', onSignal);
+  process.on('SIGTERM', onSignal);
   try {
     readEnvFile();
     service = await start();
@@ -25,16 +39,7 @@ export async function runService(start: () => Promise<RunningService>): Promise<
     process.exit((error as { exitCode?: number }).exitCode ?? 1);
   }
   process.stdout.write(`${service.message}\n`);
-  let stopping = false;
-  const stop = async () => {
-    if (stopping) process.exit(1);
-    stopping = true;
-    setTimeout(() => process.exit(1), STOP_LIMIT_MS).unref();
-    await service.close();
-    process.exit(0);
-  };
-  process.on('SIGINT', stop);
-  process.on('SIGTERM', stop);
+  if (asked) await stop();
 }
 
 /** What to print when a service cannot start. */

@@ -1,0 +1,153 @@
+import { existsSync, readdirSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { parseKey } from '../shared/keys.ts';
+import { type BillingUnderTest, startBillingUnderTest } from './billing.ts';
+import { newKeystoreUrl, SERVER_SECRET, temporaryFolder } from './keystores.ts';
+import { runProgram } from './processes.ts';
+
+describe('npm run keys', () => {
+  const env = { KEYSTORE_URL: newKeystoreUrl(), TOLLGATE_SECRET: SERVER_SECRET };
+  const keys = (...args: string[]) => runProgram('scripts/keys.ts', env, args);
+  const json = async (...args: string[]) => JSON.parse((await keys(...args, '--json')).output);
+
+  it('creates, lists, shows, rotates and revokes', async () => {
+    expect(await keys('create', '--plan', 'internal')).toMatchObject({
+      code: 1,
+      output: 'This keystore is new: say --mode test or --mode live.\n',
+    });
+    const made = await json('create', '--plan', 'internal', '--mode', 'test', '--name', 'nightly job');
+    expect(parseKey(made.key)).toMatchObject({ id: made.key_id, mode: 'test' });
+    expect((await keys('list')).output).toMatch(
+      new RegExp(`KEY ID.*\\n${made.key_id}.*active.*internal.*nightly job`),
+    );
+    const shown = await json('show', made.key_id);
+    expect(shown).toMatchObject({
+      state: 'active',
+      plan: 'internal',
+      name: 'nightly job',
+      history: [{ action: 'key.created' }],
+    });
+    expect(JSON.stringify(shown)).not.toContain(made.key.slice(20));
+    const rotated = await json('rotate', made.key_id, '--overlap', '1h');
+    expect(rotated).toMatchObject({ replaces: made.key_id });
+    expect(await json('show', rotated.key_id)).toMatchObject({ rotated_from: made.key_id });
+    expect(await json('revoke', made.key_id)).toEqual({ key_id: made.key_id, outcome: 'revoked' });
+    expect(await json('revoke', made.key_id)).toEqual({ key_id: made.key_id, outcome: 'already_revoked' });
+    expect((await keys('rotate', made.key_id)).output).toContain('nothing brings it back');
+    expect(
+      (await json('list')).map((key: { key_id: string; state: string }) => [key.key_id, key.state]),
+    ).toEqual([
+      [rotated.key_id, 'active'],
+      [made.key_id, 'revoked'],
+    ]);
+  });
+
+  it.each([
+    [
+      ['create', '--plan', 'gold', '--mode', 'test'],
+      'There is no plan "gold". Plans: free, pro, team, internal.',
+    ],
+    [['create', '--plan', 'pro', '--mode', 'live'], 'This keystore is for test mode.'],
+    [['create', '--plan', 'pro', '--expires', 'soon'], 'Give a duration such as 30m, 12h or 30d.'],
+    [['show', 'nosuchkey000'], 'There is no key with the id "nosuchkey000".'],
+    [['revoke', 'nosuchkey000'], 'There is no key with the id "nosuchkey000".'],
+    [['list', '--limit', 'x'], '--limit is a whole number from 1.'],
+  ])('%j: exit 1 with a sentence', async (args, message) => {
+    const run = await keys(...args);
+    expect(run.code).toBe(1);
+    expect(run.output).toContain(message);
+    expect(run.output).not.toContain('    at ');
+  });
+});
+
+describe('npm run payment-link', () => {
+  let test: BillingUnderTest;
+  beforeAll(async () => {
+    test = await startBillingUnderTest();
+  });
+  afterAll(() => test.close());
+  const link = (...args: string[]) => {
+    const { STRIPE_PRICE_MAP, ...environment } = test.environment;
+    return runProgram('scripts/payment-link.ts', environment, args);
+  };
+
+  it('finds or creates product, price and link once, and prints the line to set', async () => {
+    const dry = await link('--plan', 'team', '--dry-run');
+    expect(dry.code).toBe(0);
+    expect(dry.output).toContain('Nothing was changed.');
+    expect((await test.stripe.paymentLinks.list()).data).toHaveLength(0);
+
+    const first = JSON.parse((await link('--plan', 'team', '--json')).output);
+    expect(first).toMatchObject({
+      price: test.prices.team,
+      payment_link_was: 'created',
+      price_map: `STRIPE_PRICE_MAP=${test.prices.team}:team`,
+    });
+    expect(JSON.parse((await link('--plan', 'team', '--json')).output)).toEqual({
+      ...first,
+      payment_link_was: 'found',
+    });
+    const moved = JSON.parse(
+      (await link('--plan', 'team', '--base-url', 'https://buy.example.com/', '--json')).output,
+    );
+    expect(moved).toMatchObject({ payment_link: first.payment_link, payment_link_was: 'updated' });
+    const { data } = await test.stripe.paymentLinks.list();
+    expect(data.map((each) => each.after_completion.redirect?.url)).toEqual([
+      'https://buy.example.com/billing/success?session_id={CHECKOUT_SESSION_ID}',
+    ]);
+    expect(
+      (await test.stripe.products.list()).data.filter((product) => product.name === 'Team'),
+    ).toHaveLength(1);
+    expect((await link('--plan', 'team')).output).toMatch(/Payment link {2}http.*\n.*Leads to/);
+  });
+
+  it('leads to a key', async () => {
+    const { payment_link } = JSON.parse((await link('--plan', 'pro', '--json')).output);
+    const opened = await fetch(payment_link, { redirect: 'manual' });
+    const [sessionId = ''] = /cs_test_[0-9A-Za-z]+/.exec(opened.headers.get('location') ?? '') ?? [];
+    await test.pay(sessionId);
+    const answer = await fetch(`${test.url}/billing/success?session_id=${sessionId}`);
+    expect(await answer.json()).toMatchObject({ status: 'ready', plan: 'pro' });
+  });
+
+  it.each([
+    [['--plan', 'gold'], 'There is no plan "gold"'],
+    [['--plan', 'internal'], 'is hidden. Add --allow-hidden'],
+    [['--plan', 'internal', '--allow-hidden'], 'has no price'],
+    [['--plan', 'pro', '--base-url', 'nowhere'], '--base-url is "nowhere"'],
+  ])('%j: exit 1 with a sentence', async (args, message) => {
+    const run = await link(...args);
+    expect(run.code).toBe(1);
+    expect(run.output).toContain(message);
+  });
+});
+
+describe('npm run demo', () => {
+  const leftovers = () => readdirSync(tmpdir()).filter((name) => name.startsWith('tollgate-demo-')).length;
+
+  it('shows the whole journey, exits 0 and cleans up', async () => {
+    const before = leftovers();
+    const run = await runProgram('scripts/demo.ts');
+    expect(run.code, run.output).toBe(0);
+    expect(run.output).toContain('429 rate_limited');
+    expect(run.output).toContain('402 subscription_ended');
+    expect(run.output).toMatch(/✓ All \d+ steps were as they should be/);
+    expect(leftovers()).toBe(before);
+  });
+
+  it('--keep leaves keystore and logs', async () => {
+    const folder = join(temporaryFolder(), 'kept');
+    const run = await runProgram('scripts/demo.ts', {}, ['--keep', folder]);
+    expect(run.code, run.output).toBe(0);
+    for (const name of ['keystore.sqlite', 'tollgate.log'])
+      expect(existsSync(join(folder, name)), name).toBe(true);
+  });
+
+  it('exits with 1 when a step differs', async () => {
+    const run = await runProgram('scripts/demo.ts', { PLANS_FILE: '/nowhere/plans.yaml' });
+    expect(run.code).not.toBe(0);
+    expect(run.output).toContain('✗');
+  });
+});
