@@ -4,6 +4,7 @@ import { described, startCheckedSandbox } from './conformance.ts';
 
 // Room for a machine busy with other things: nothing here waits by time.
 vi.setConfig({ testTimeout: 30_000 });
+const eventually = <T>(probe: () => T) => expect.poll(probe, { timeout: 10_000 });
 
 let sandbox: Awaited<ReturnType<typeof startCheckedSandbox>>;
 let stripe: Stripe;

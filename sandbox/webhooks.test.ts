@@ -6,6 +6,7 @@ import { startCheckedSandbox } from './conformance.ts';
 
 // Room for a machine busy with other things: nothing here waits by time.
 vi.setConfig({ testTimeout: 30_000 });
+const eventually = <T>(probe: () => T) => expect.poll(probe, { timeout: 10_000 });
 
 interface Received {
   id: string;
@@ -81,7 +82,7 @@ const endpoint = (events: Stripe.WebhookEndpointCreateParams.EnabledEvent[] = ['
 test('an event arrives signed so that the SDK accepts it', async () => {
   const { secret } = await endpoint();
   await customers(1);
-  await expect.poll(() => received.length).toBe(1);
+  await eventually(() => received.length).toBe(1);
   const [{ body, signature }] = received as [Received];
   const event = stripe.webhooks.constructEvent(body, signature, secret as string);
   expect(event).toMatchObject({
@@ -105,7 +106,7 @@ test('an endpoint hears only what it asked for, while it is enabled', async () =
   const { id } = await endpoint(['product.created']);
   await customers(1);
   await stripe.products.create({ name: 'heard' });
-  await expect.poll(() => received.map(({ type }) => type)).toEqual(['product.created']);
+  await eventually(() => received.map(({ type }) => type)).toEqual(['product.created']);
   await stripe.webhookEndpoints.update(id, { disabled: true });
   await stripe.products.create({ name: 'unheard' });
   await control('delivery/flush');
@@ -118,7 +119,7 @@ test.each([[500], [302], [404], [0]])(
     await endpoint();
     answers = [status];
     await customers(1);
-    await expect.poll(async () => (await deliveries())[0]?.state).toBe('delivered');
+    await eventually(async () => (await deliveries())[0]?.state).toBe('delivered');
     expect(received.map(({ id }) => id)).toEqual([received[0]!.id, received[0]!.id]);
     const { attempts } = (await deliveries())[0]!;
     expect(attempts[0]).toMatchObject(status === 0 ? { status: null, error: 'timeout' } : { status });
@@ -130,7 +131,7 @@ test('retries end, and the event stays listed as undelivered', async () => {
   await endpoint();
   answers = [500, 500, 500, 500];
   await customers(1);
-  await expect.poll(async () => (await deliveries())[0]?.state).toBe('failed');
+  await eventually(async () => (await deliveries())[0]?.state).toBe('failed');
   expect(received).toHaveLength(3);
   const { data } = await stripe.events.list({ delivery_success: false });
   expect(data.map(({ id, pending_webhooks }) => [id, pending_webhooks])).toEqual([[received[0]!.id, 1]]);
@@ -156,7 +157,7 @@ test('in order: one after the other', async () => {
   await endpoint();
   await control('delivery', { mode: 'in_order' });
   await customers(6);
-  await expect.poll(() => received.length).toBe(6);
+  await eventually(() => received.length).toBe(6);
   expect(received.map(({ body }) => JSON.parse(body).data.object.name)).toEqual([
     'c0',
     'c1',
@@ -183,7 +184,7 @@ test('shuffled: all, in another order, and the same order for the same seed', as
   received = [];
   await control('delivery', { mode: 'shuffled', window_ms: 100, copies: 2, seed: 3 });
   await customers(3);
-  await expect.poll(() => received.length).toBe(6);
+  await eventually(() => received.length).toBe(6);
   expect(new Set(names())).toEqual(new Set(['c0', 'c1', 'c2']));
 });
 
@@ -191,9 +192,9 @@ test('duplicated: the same event more than once', async () => {
   await endpoint();
   await control('delivery', { mode: 'duplicated', copies: 3 });
   await customers(1);
-  await expect.poll(() => received.length).toBe(3);
+  await eventually(() => received.length).toBe(3);
   expect(new Set(received.map(({ id }) => id)).size).toBe(1);
-  await expect.poll(async () => (await stripe.events.retrieve(received[0]!.id)).pending_webhooks).toBe(0);
+  await eventually(async () => (await stripe.events.retrieve(received[0]!.id)).pending_webhooks).toBe(0);
 });
 
 test('dropped: never sent, but listed as undelivered', async () => {
@@ -210,7 +211,7 @@ test('wrong signature: refused by the SDK, right again on the retry after the mo
   answers = [400];
   await control('delivery', { mode: 'wrong_signature' });
   await customers(1);
-  await expect.poll(() => received.length).toBeGreaterThan(0);
+  await eventually(() => received.length).toBeGreaterThan(0);
   await control('delivery', { mode: 'concurrent' });
   const [{ body, signature }] = received as [Received];
   expect(() => stripe.webhooks.constructEvent(body, signature, secret as string)).toThrow(/signature/i);
@@ -243,7 +244,7 @@ test('closing ends retries and hanging deliveries at once', async () => {
   answers = [0];
   const seen = received.length;
   await new Stripe('sk_test_x', { protocol: 'http', host: '127.0.0.1', port: own.port }).customers.create({});
-  await expect.poll(() => received.length).toBe(seen + 1);
+  await eventually(() => received.length).toBe(seen + 1);
   const before = performance.now();
   await own.close();
   expect(performance.now() - before).toBeLessThan(1000);
