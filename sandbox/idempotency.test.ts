@@ -4,7 +4,6 @@ import { described, startCheckedSandbox } from './conformance.ts';
 
 // Room for a machine busy with other things: nothing here waits by time.
 vi.setConfig({ testTimeout: 30_000 });
-const eventually = <T>(probe: () => T) => expect.poll(probe, { timeout: 10_000 });
 
 let sandbox: Awaited<ReturnType<typeof startCheckedSandbox>>;
 let stripe: Stripe;
@@ -91,7 +90,9 @@ test('a key in use answers 409', async () => {
   const first = post('/v1/customers', 'name=slow', { 'idempotency-key': 'key-5' });
   first.catch(() => undefined);
   await expect
-    .poll(async () => (await post('/v1/customers', 'name=slow', { 'idempotency-key': 'key-5' })).status)
+    .poll(async () => (await post('/v1/customers', 'name=slow', { 'idempotency-key': 'key-5' })).status, {
+      timeout: 10_000,
+    })
     .toBe(409);
 });
 
