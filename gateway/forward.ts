@@ -30,6 +30,8 @@ export type ForwardEvents = {
 const CONNECT_MS = 5000;
 /** How long an answer may pause between two chunks. Longer than the first byte may take: streams have quiet times. */
 const MIN_BODY_PAUSE_MS = 300_000;
+/** Up to this size a body is worth copying to save a write. */
+const ONE_WRITE_BYTES = 16 * 1024;
 /** How long a client may go on sending a body that the upstream answered without. */
 const LINGER_MS = 1000;
 
@@ -93,7 +95,9 @@ class Forwarding implements Dispatcher.DispatchHandler {
   #status = 0;
   #answering = false;
   #over = false;
-  #sentSomething = false;
+  /** From the head of the answer until the end of the tick: what comes meanwhile is sent in one piece. */
+  #waiting = false;
+  #held: Buffer | null = null;
 
   constructor(exchange: Exchange, allowed: Allowed, events: ForwardEvents) {
     this.#exchange = exchange;
@@ -115,7 +119,7 @@ class Forwarding implements Dispatcher.DispatchHandler {
   ): void {
     // Interim answers (1xx) are for the hop that asked for them.
     if (status < 200 || this.#over) return;
-    const { res, req, requestId } = this.#exchange;
+    const { res, requestId } = this.#exchange;
     this.#events.upstreamAnswered(performance.now() - this.#startedAt);
     const headers = responseHeaders(controller.rawHeaders as Buffer[]);
     for (const text of rateLimitHeaders(this.#allowed.windows, this.#allowed.quota)) headers.push(text);
@@ -124,24 +128,29 @@ class Forwarding implements Dispatcher.DispatchHandler {
     this.#status = status;
     res.writeHead(status, statusMessage ?? '', headers);
     this.#answering = true;
-    // Usually the body came in the same packet and goes out with the headers; if not, they do not wait for it.
-    if (req.method !== 'HEAD') process.nextTick(flushHeaders, this);
+    // A small body usually came in the same packet and goes out with the headers. If not, nothing waits for it.
+    this.#waiting = true;
+    process.nextTick(flush, this);
   }
 
-  onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
+  onResponseData(_controller: Dispatcher.DispatchController, chunk: Buffer): void {
     if (this.#over) return;
-    this.#sentSomething = true;
-    const { res } = this.#exchange;
-    if (res.write(chunk)) return;
-    controller.pause();
-    res.once('drain', () => controller.resume());
+    if (this.#waiting) {
+      this.#held ??= chunk;
+      if (this.#held === chunk) return;
+      this.flush();
+    }
+    this.#write(chunk);
   }
 
   onResponseEnd(): void {
     if (this.#over) return;
-    this.#sentSomething = true;
     const { res, req, head, socket } = this.#exchange;
-    res.end();
+    this.#waiting = false;
+    // As text, a small body shares one write with the headers; latin1 keeps its bytes as they are.
+    if (this.#held === null) res.end();
+    else if (this.#held.length <= ONE_WRITE_BYTES) res.end(this.#held.toString('latin1'), 'latin1');
+    else res.end(this.#held);
     this.#finish('complete');
     if (head.hasBody && !req.complete) lingerOverBody(req, socket);
   }
@@ -158,8 +167,22 @@ class Forwarding implements Dispatcher.DispatchHandler {
     this.#events.failed(this.#exchange, failureOf(error), error);
   }
 
-  flushHeaders(): void {
-    if (!this.#sentSomething && !this.#over) this.#exchange.res.flushHeaders();
+  /** Sends what waited for more to come with it. */
+  flush(): void {
+    if (!this.#waiting || this.#over) return;
+    this.#waiting = false;
+    const held = this.#held;
+    this.#held = null;
+    if (held === null) this.#exchange.res.flushHeaders();
+    else this.#write(held);
+  }
+
+  #write(chunk: Buffer): void {
+    const { res } = this.#exchange;
+    const controller = this.#controller as Dispatcher.DispatchController;
+    if (res.write(chunk)) return;
+    controller.pause();
+    res.once('drain', () => controller.resume());
   }
 
   #onClientClosed(): void {
@@ -174,8 +197,8 @@ class Forwarding implements Dispatcher.DispatchHandler {
   }
 }
 
-function flushHeaders(forwarding: Forwarding): void {
-  forwarding.flushHeaders();
+function flush(forwarding: Forwarding): void {
+  forwarding.flush();
 }
 
 /** Takes what the client still sends, for a moment, so that it reads the answer; then the connection ends. */

@@ -44,6 +44,9 @@ const ENDS_HERE = new Set([
 ]);
 const OURS = /^x-(?:consumer|credential|forwarded)-/;
 
+/** What `Connection` almost always says. */
+const NAMES_NOTHING = /^(?:keep-alive|close)$/i;
+
 /** Reads the raw header lines of a request, once. */
 export function readRequestHead(raw: readonly string[]): RequestHead {
   const endToEnd: string[] = [];
@@ -118,7 +121,8 @@ export function readRequestHead(raw: readonly string[]): RequestHead {
       endToEnd.push('Authorization', value);
     }
   }
-  if (connection) head.endToEnd = withoutNamed(endToEnd, connection);
+  if (connection !== '' && !NAMES_NOTHING.test(connection))
+    head.endToEnd = withoutNamed(endToEnd, connection);
   return head;
 }
 
@@ -151,9 +155,12 @@ export function responseHeaders(raw: readonly (Buffer | string)[]): string[] {
     const name = latin1(raw[i] as Buffer | string);
     const lower = name.toLowerCase();
     if (!NOT_FROM_UPSTREAM.has(lower)) endToEnd.push(name, latin1(raw[i + 1] as Buffer | string));
-    else if (lower === 'connection') connection += `,${latin1(raw[i + 1] as Buffer | string)}`;
+    else if (lower === 'connection') {
+      const value = latin1(raw[i + 1] as Buffer | string);
+      if (!NAMES_NOTHING.test(value)) connection += `,${value}`;
+    }
   }
-  return connection ? withoutNamed(endToEnd, connection) : endToEnd;
+  return connection !== '' ? withoutNamed(endToEnd, connection) : endToEnd;
 }
 
 /** Drops the headers that `Connection` names (RFC 9110 section 7.6.1: they are for one hop only). */
