@@ -83,49 +83,62 @@ export async function findKeyFacts(store: Store, id: string): Promise<KeyFacts |
   };
 }
 
+/** A key to make that no purchase stands behind. `expiresAt` in milliseconds, `null`: never. */
+export type NewKey = {
+  mode: Mode;
+  prefix: string;
+  planId: string;
+  name: string | null;
+  expiresAt: number | null;
+};
+
 /** Makes a key that no purchase stands behind. The plaintext is returned and kept nowhere. */
-export async function createKey(
+export async function createKey(store: Store, input: NewKey & { actor: string }): Promise<CreatedKey> {
+  const [created] = await createKeys(store, { keys: [input], actor: input.actor });
+  return created as CreatedKey;
+}
+
+/** As {@link createKey} for many keys: all of them, in one transaction, or none. Each costs an Argon2 run. */
+export async function createKeys(
   store: Store,
-  input: {
-    mode: Mode;
-    prefix: string;
-    planId: string;
-    name: string | null;
-    expiresAt: number | null;
-    actor: string;
-  },
-): Promise<CreatedKey> {
-  const minted = mintKey(input.prefix, input.mode);
-  const hashed = await store.hasher.hash(minted.secret);
+  { keys, actor }: { keys: readonly NewKey[]; actor: string },
+): Promise<CreatedKey[]> {
+  const made = await Promise.all(
+    keys.map(async (key) => {
+      const minted = mintKey(key.prefix, key.mode);
+      return { key, minted, hashed: await store.hasher.hash(minted.secret) };
+    }),
+  );
   await inOneStep(store, async (step) => {
-    await step.trx
-      .insertInto('keys')
-      .values({
-        id: minted.id,
-        root_id: minted.id,
-        mode: input.mode,
-        prefix: minted.prefix,
-        ...hashed,
-        last_four: minted.lastFour,
-        plan_id: input.planId,
-        customer_id: null,
-        subscription_id: null,
-        name: input.name,
-        created_at: step.now,
-        expires_at: input.expiresAt,
-        revoked_at: null,
-        revoked_reason: null,
-      })
-      .execute();
-    await step.audit({
-      actor: input.actor,
-      action: 'key.created',
-      keyId: minted.id,
-      details: { plan: input.planId },
-    });
-    await step.changed([minted.id]);
+    for (const { key, minted, hashed } of made) {
+      await step.trx
+        .insertInto('keys')
+        .values({
+          id: minted.id,
+          root_id: minted.id,
+          mode: key.mode,
+          prefix: minted.prefix,
+          ...hashed,
+          last_four: minted.lastFour,
+          plan_id: key.planId,
+          customer_id: null,
+          subscription_id: null,
+          name: key.name,
+          created_at: step.now,
+          expires_at: key.expiresAt,
+          revoked_at: null,
+          revoked_reason: null,
+        })
+        .execute();
+      await step.audit({ actor, action: 'key.created', keyId: minted.id, details: { plan: key.planId } });
+      await step.changed([minted.id]);
+    }
   });
-  return { plaintext: minted.plaintext, id: minted.id, lastFour: minted.lastFour };
+  return made.map(({ minted }) => ({
+    plaintext: minted.plaintext,
+    id: minted.id,
+    lastFour: minted.lastFour,
+  }));
 }
 
 /** Switches a key off for good, and destroys its seal if it was never claimed. Nothing brings it back. */

@@ -88,6 +88,7 @@ export async function openKeystore(options: KeystoreOptions) {
 
     findKeyFacts: bind(keys.findKeyFacts),
     createKey: bind(keys.createKey),
+    createKeys: bind(keys.createKeys),
     revokeKey: bind(keys.revokeKey),
     rotateKey: bind(keys.rotateKey),
     upgradeKeyHash: bind(keys.upgradeKeyHash),

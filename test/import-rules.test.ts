@@ -46,7 +46,7 @@ describe('the linter keeps the rooms apart', () => {
     ['scripts/x.ts', '../billing/server.ts'],
   ])('%s may import %s', (path, specifier) => {
     const said = lint(path, specifier);
-    expect(said).toContain('Checked 1 file');
+    expect(said).toContain('Checked 2 files');
     expect(said).not.toContain('noRestrictedImports');
   });
 });

@@ -1,0 +1,19 @@
+/** Several measurements of one thing, as they are quoted: the median, with the smallest and largest beside it. */
+export type Measured = { median: number; min: number; max: number; runs: number };
+
+export function measured(values: readonly number[]): Measured {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = Math.floor(sorted.length / 2);
+  const median =
+    sorted.length % 2
+      ? (sorted[middle] ?? Number.NaN)
+      : ((sorted[middle - 1] ?? Number.NaN) + (sorted[middle] ?? Number.NaN)) / 2;
+  return { median, min: sorted[0] ?? Number.NaN, max: sorted.at(-1) ?? Number.NaN, runs: sorted.length };
+}
+
+/** A row of the report: `what   median unit   (min to max, n runs)`. */
+export function row(what: string, { median, min, max, runs }: Measured, unit: string): string {
+  const number = (value: number) =>
+    value >= 100 ? Math.round(value).toLocaleString('en') : value.toFixed(1);
+  return `  ${what.padEnd(58)} ${number(median).padStart(8)} ${unit.padEnd(6)} (${number(min)} to ${number(max)}, ${runs} runs)`;
+}
