@@ -1,0 +1,151 @@
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import type { KeyFacts, Keystore } from '../keystore/keystore.ts';
+import { closeAll, closeLater } from '../test/gateways.ts';
+import { newKeystoreUrl, openTestKeystore } from '../test/keystores.ts';
+import { BadKeys } from './bad-keys.ts';
+import { FactsCache } from './facts-cache.ts';
+
+afterEach(async () => {
+  vi.useRealTimers();
+  await closeAll();
+});
+
+/** A cache over a real keystore, in whose reads the test can stand. */
+async function cacheOver(options: { healthy?: () => boolean } = {}) {
+  const url = newKeystoreUrl();
+  const keystore: Keystore = closeLater(await openTestKeystore({ url }));
+  let time = Date.now();
+  let reads = 0;
+  let during: (facts: KeyFacts | undefined) => Promise<void> = async () => {};
+  const notices: string[] = [];
+  await keystore.changes.subscribe((change) => notices.push(...change));
+  const cache = new FactsCache({
+    keystore: {
+      findKeyFacts: async (id) => {
+        reads++;
+        const facts = await keystore.findKeyFacts(id);
+        await during(facts);
+        return facts;
+      },
+      changes: Object.create(keystore.changes, {
+        healthy: { get: () => options.healthy?.() ?? true },
+        subscribe: { value: keystore.changes.subscribe.bind(keystore.changes) },
+      }),
+    },
+    capacity: 10,
+    now: () => time,
+    usageEpoch: () => 0,
+    onRead: () => {},
+  });
+  await cache.start();
+  const { id } = await keystore.createKey({
+    mode: 'test',
+    prefix: 'tg',
+    planId: 'p',
+    name: null,
+    expiresAt: null,
+    actor: 't',
+  });
+  await vi.waitFor(() => expect(notices).toEqual([id]));
+  return {
+    id,
+    cache,
+    keystore,
+    notices,
+    reads: () => reads,
+    pass: (milliseconds: number) => {
+      time += milliseconds;
+    },
+    duringRead: (what: typeof during) => {
+      during = what;
+    },
+  };
+}
+
+describe('what is remembered of a key', () => {
+  it('is not what was read before a notice that came during the read', async () => {
+    const { id, cache, keystore, notices, duringRead } = await cacheOver();
+    duringRead(async () => {
+      duringRead(async () => {});
+      await keystore.revokeKey({ id, reason: 'operator', actor: 't' });
+      await vi.waitFor(() => expect(notices).toHaveLength(2));
+    });
+    expect((await cache.load(id))?.revokedAt).not.toBeNull();
+    expect(cache.fresh(id)?.revokedAt).not.toBeNull();
+  });
+
+  it('is read once for many who ask at the same time, and not again while it is good', async () => {
+    const { id, cache, reads } = await cacheOver();
+    await Promise.all(Array.from({ length: 50 }, () => cache.load(id)));
+    expect(cache.fresh(id)?.id).toBe(id);
+    expect(reads()).toBe(1);
+  });
+
+  it('goes with a notice', async () => {
+    const { id, cache, keystore } = await cacheOver();
+    await cache.load(id);
+    await keystore.revokeKey({ id, reason: 'operator', actor: 't' });
+    await vi.waitFor(() => expect(cache.fresh(id)).toBeUndefined());
+  });
+
+  it('that there is none of an id, too', async () => {
+    const { id, cache, keystore, reads, notices } = await cacheOver();
+    expect(await cache.load('nosuchkey000')).toBeUndefined();
+    expect(await cache.load('nosuchkey000')).toBeUndefined();
+    expect(reads()).toBe(1);
+    await keystore.revokeKey({ id, reason: 'operator', actor: 't' });
+    await vi.waitFor(() => expect(notices).toHaveLength(2));
+    await cache.load('nosuchkey000');
+    expect(reads(), 'a notice about another key changes nothing').toBe(1);
+  });
+
+  it('is good for a second only while the feed is away', async () => {
+    let healthy = true;
+    const { id, cache, pass, reads } = await cacheOver({ healthy: () => healthy });
+    await cache.load(id);
+    healthy = false;
+    pass(1000);
+    expect(cache.fresh(id)?.id).toBe(id);
+    pass(1);
+    expect(cache.fresh(id)).toBeUndefined();
+    expect((await cache.load(id))?.id).toBe(id);
+    expect(reads()).toBe(2);
+  });
+
+  it('outlasts an outage of the keystore, but not for ever, and not a notice', async () => {
+    let healthy = true;
+    const { id, cache, pass, duringRead, reads } = await cacheOver({ healthy: () => healthy });
+    await cache.load(id);
+    healthy = false;
+    duringRead(async () => {
+      throw new Error('disk gone');
+    });
+    pass(5000);
+    expect((await cache.load(id))?.id).toBe(id);
+    const before = reads();
+    for (let i = 0; i < 100; i++) expect((await cache.load(id))?.id).toBe(id);
+    expect(reads(), 'a failing keystore is not asked for each request').toBe(before);
+    pass(10 * 60_000);
+    await expect(cache.load(id)).rejects.toThrow('disk gone');
+  });
+});
+
+describe('clients that send wrong keys', () => {
+  it('cost no more memory than is set aside for them, from however many addresses they come', async () => {
+    vi.useFakeTimers();
+    const badKeys = new BadKeys(100);
+    for (let i = 0; i < 5000; i++) badKeys.count(`10.${i >> 8}.${i & 255}.1`);
+    expect(badKeys.size).toBe(100);
+    expect(vi.getTimerCount()).toBe(100);
+  });
+
+  it('are one client in one IPv6 /64, and are forgiven after a minute', async () => {
+    vi.useFakeTimers();
+    const badKeys = new BadKeys();
+    for (let i = 0; i < 30; i++) badKeys.count(`2001:db8:1:2::${i}`);
+    expect(await badKeys.waitSeconds('2001:db8:1:2:ffff::1')).toBe(60);
+    expect(await badKeys.waitSeconds('2001:db8:1:3::1')).toBe(0);
+    vi.advanceTimersByTime(60_000);
+    expect(await badKeys.waitSeconds('2001:db8:1:2::1')).toBe(0);
+  });
+});
