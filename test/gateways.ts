@@ -14,6 +14,7 @@ export const TEST_PLANS = `plans:
   small: { name: Small, limits: [{ requests: 5, per: hour }, { requests: 8, per: day }], features: [a] }
   large: { name: Large, limits: [{ requests: 50, per: hour }, { requests: 80, per: day }] }
   monthly: { name: Monthly, quota: 10 }
+  both: { name: Both, limits: [{ requests: 5, per: hour }], quota: 3 }
 `;
 
 type Closable = { close(): Promise<void> };
