@@ -16,6 +16,7 @@ async function cacheOver(options: { healthy?: () => boolean } = {}) {
   const keystore: Keystore = closeLater(await openTestKeystore({ url }));
   let time = Date.now();
   let reads = 0;
+  let hidden = false;
   let during: (facts: KeyFacts | undefined) => Promise<void> = async () => {};
   const notices: string[] = [];
   await keystore.changes.subscribe((change) => notices.push(...change));
@@ -25,7 +26,7 @@ async function cacheOver(options: { healthy?: () => boolean } = {}) {
         reads++;
         const facts = await keystore.findKeyFacts(id);
         await during(facts);
-        return facts;
+        return hidden ? undefined : facts;
       },
       changes: Object.create(keystore.changes, {
         healthy: { get: () => options.healthy?.() ?? true },
@@ -53,6 +54,10 @@ async function cacheOver(options: { healthy?: () => boolean } = {}) {
     keystore,
     notices,
     reads: () => reads,
+    /** As if the key were not there yet. */
+    hide: (yes: boolean) => {
+      hidden = yes;
+    },
     pass: (milliseconds: number) => {
       time += milliseconds;
     },
@@ -97,6 +102,17 @@ describe('what is remembered of a key', () => {
     await vi.waitFor(() => expect(notices).toHaveLength(2));
     await cache.load('nosuchkey000');
     expect(reads(), 'a notice about another key changes nothing').toBe(1);
+  });
+
+  it('that there is none of an id, until a notice says otherwise', async () => {
+    const { id, cache, keystore, hide, notices } = await cacheOver();
+    hide(true);
+    expect(await cache.load(id)).toBeUndefined();
+    hide(false);
+    expect(await cache.load(id), 'still remembered').toBeUndefined();
+    await keystore.revokeKey({ id, reason: 'operator', actor: 't' });
+    await vi.waitFor(() => expect(notices).toHaveLength(2));
+    expect((await cache.load(id))?.id).toBe(id);
   });
 
   it('is good for a second only while the feed is away', async () => {

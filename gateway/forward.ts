@@ -35,8 +35,8 @@ const ONE_WRITE_BYTES = 16 * 1024;
 /** How long a client may go on sending a body that the upstream answered without. */
 const LINGER_MS = 1000;
 
-/** `..` as a path segment, also percent-encoded: with it a request could leave the path that `UPSTREAM_URL` names. */
-const DOT_SEGMENTS = /(?:^|[/\\]|%2f|%5c)(?:\.|%2e){2}(?:$|[/\\?#]|%2f|%5c)/i;
+/** `..` as a path segment, also percent-encoded or with parameters (`..;`): with it a request could leave the path that `UPSTREAM_URL` names. */
+const DOT_SEGMENTS = /(?:^|[/\\]|%2f|%5c)(?:\.|%2e){2}(?:$|[/\\?#;]|%2f|%5c|%3b)/i;
 
 /** The API behind the gateway. */
 export class Upstream {

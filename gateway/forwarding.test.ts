@@ -103,7 +103,14 @@ describe('a forwarded request', () => {
     const { plaintext } = await gateway.key();
     await gateway.get('/items?x=..', plaintext);
     expect(upstream.requests.map((request) => request.url)).toEqual(['/base/v2/items?x=..']);
-    for (const path of ['/../admin', '/a/%2e%2E/admin', '/a/..', '/a%2f..%2fadmin', '/..\\admin']) {
+    for (const path of [
+      '/../admin',
+      '/a/%2e%2E/admin',
+      '/a/..',
+      '/a%2f..%2fadmin',
+      '/..\\admin',
+      '/..;x/admin',
+    ]) {
       const answer = await sendRaw(
         gateway.port,
         `GET ${path} HTTP/1.1\r\nHost: h\r\nX-API-Key: ${plaintext}\r\nConnection: close\r\n\r\n`,

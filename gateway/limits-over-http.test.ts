@@ -108,6 +108,26 @@ describe('a plan’s limits', () => {
     expect(renewed.headers.get('ratelimit-policy')).toBe('"month";q=10;w=2678400');
   });
 
+  it('a request refused by the quota consumes nothing from the windows, and one refused by a window nothing from it', async () => {
+    let time = NOVEMBER;
+    const gateway = await startTestGateway({ now: () => time });
+    const { plaintext, id } = await gateway.key('both');
+    const codes = async () => {
+      const response = await gateway.get('/', plaintext);
+      return response.ok ? 'in' : ((await response.json()) as { code: string }).code;
+    };
+    for (let i = 0; i < 3; i++) expect(await codes()).toBe('in');
+    for (let i = 0; i < 9; i++) expect(await codes()).toBe('quota_exceeded');
+    time = Date.UTC(2026, 11, 1);
+    expect([await codes(), await codes(), await codes()]).toEqual(['in', 'in', 'rate_limited']);
+    expect(await (await gateway.get('/quota', plaintext)).json()).toMatchObject({
+      limits: [{ remaining: 0 }],
+      quota: { used: 2, remaining: 1 },
+    });
+    await gateway.close();
+    expect(await gateway.keystore.findKeyFacts(id)).toMatchObject({ usedThisMonth: 2 });
+  });
+
   it('a quota that was used in part before the start goes on from there', async () => {
     const first = await startTestGateway({ now: () => NOVEMBER });
     const { plaintext } = await first.key('monthly');

@@ -89,21 +89,27 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   const arrivals = new Arrivals(config.trustedProxies, config.trustedProxyList.length > 0);
   const metrics = new Metrics({ identify, queue, usage, arrivals });
 
-  /** Every exchange ends here, once. */
-  const over = (exchange: Exchange, outcome: Outcome, status: number, keyId?: string) => {
+  /** Every exchange ends here, once. What went wrong on our side is a line in the log; the rest only when asked for. */
+  const over = (
+    exchange: Exchange,
+    outcome: Outcome,
+    status: number,
+    more: { keyId?: string; code?: string },
+  ) => {
     arrivals.leave(exchange);
     metrics.answered(outcome, status);
-    if (!log.isLevelEnabled('debug')) return;
+    const level = outcome === 'failed' ? 'info' : 'debug';
+    if (!log.isLevelEnabled(level)) return;
     const ms = Math.round(performance.now() - exchange.startedAt);
     const { req, path, requestId } = exchange;
-    log.debug({ requestId, method: req.method, path, status, outcome, keyId, ms }, 'request');
+    log[level]({ requestId, method: req.method, path, status, outcome, ...more, ms }, 'request');
   };
   const onRefused = (exchange: Exchange, code: ProblemCode) => {
     const status = problemStatus(code);
     metrics.refused(code);
-    over(exchange, status >= 500 && code !== 'stopping' ? 'failed' : 'refused', status);
+    over(exchange, status >= 500 && code !== 'stopping' ? 'failed' : 'refused', status, { code });
   };
-  const onClientGone = (exchange: Exchange) => over(exchange, 'forwarded', 0);
+  const onClientGone = (exchange: Exchange) => over(exchange, 'forwarded', 0, {});
   const onBug = (exchange: Exchange, error: unknown) => {
     log.error({ err: error, requestId: exchange.requestId, path: exchange.path }, 'A request failed here');
   };
@@ -116,14 +122,14 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   const upstream = new Upstream(config.upstreamUrl, config.upstreamTimeoutMs, {
     upstreamAnswered: (milliseconds) => metrics.upstreamAnswered(milliseconds / 1000),
     finished: (exchange, status, how, keyId) =>
-      over(exchange, how === 'truncated' ? 'failed' : 'forwarded', status, keyId),
+      over(exchange, how === 'truncated' ? 'failed' : 'forwarded', status, { keyId }),
     failed: onForwardFailed,
     stopping: () => stopping,
   });
   const own = createEndpoints({
     decide,
     keystore,
-    onAnswered: (exchange, status) => over(exchange, 'answered', status),
+    onAnswered: (exchange, status) => over(exchange, 'answered', status, {}),
     onRefused,
     now,
     log,
