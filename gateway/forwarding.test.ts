@@ -268,6 +268,46 @@ describe('a request body', () => {
     expect(upstream.requests[0]?.headers.expect).toBeUndefined();
   });
 
+  it('waits for an upstream that reads slowly instead of filling memory', async () => {
+    let read = () => {};
+    const { gateway, key } = await behind((req, res) => {
+      let length = 0;
+      read = () =>
+        req.on('data', (chunk: Buffer) => {
+          length += chunk.length;
+        });
+      req.on('end', () => res.end(String(length)));
+    });
+    const total = 64 * 1024 * 1024;
+    const req = open(gateway, key, 'POST');
+    const chunk = Buffer.alloc(64 * 1024);
+    let sent = 0;
+    const more = () => {
+      while (sent < total) {
+        sent += chunk.length;
+        if (!req.write(chunk)) {
+          req.once('drain', more);
+          return;
+        }
+      }
+      req.end();
+    };
+    more();
+    let before = -1;
+    await vi.waitFor(
+      () => {
+        const stuck = sent === before;
+        before = sent;
+        expect(stuck).toBe(true);
+      },
+      { timeout: 5000, interval: 200 },
+    );
+    expect(sent).toBeLessThan(total / 2);
+    read();
+    const [res] = (await once(req, 'response')) as [IncomingMessage];
+    expect(await nextData(res)).toBe(String(total));
+  });
+
   it('that the upstream does not want: its early answer arrives', async () => {
     const { gateway, key } = await behind((_req, res) => {
       res.writeHead(413).end('too large');
@@ -306,6 +346,23 @@ describe('a request body', () => {
     expect(answer).toMatch(/^HTTP\/1.1 401 [\s\S]*Connection: close[\s\S]*"code":"missing_key"/);
     expect(sent).toBeLessThan(100_000_000);
     expect(upstream.requests).toEqual([]);
+  });
+
+  it('of a refused request is taken for a while, so that a client that sends first reads the answer after', async () => {
+    const { gateway } = await behind();
+    const socket = connect(gateway.port, '127.0.0.1').pause();
+    socket.on('error', () => {});
+    const body = Buffer.alloc(300_000);
+    socket.write(`POST / HTTP/1.1\r\nHost: h\r\nContent-Length: ${2 * body.length}\r\n\r\n`);
+    for (let sent = 0; sent < body.length; sent += 10_000)
+      await new Promise((resolve) => socket.write(body.subarray(0, 10_000), resolve));
+    let answer = '';
+    socket.on('data', (data) => {
+      answer += data;
+    });
+    socket.resume();
+    await new Promise((resolve) => socket.once('close', resolve));
+    expect(answer).toMatch(/^HTTP\/1.1 401 [\s\S]*"code":"missing_key"[\s\S]*}$/);
   });
 
   it('of a refused request, if small, does not cost the connection', async () => {

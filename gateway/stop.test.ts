@@ -38,8 +38,10 @@ describe('a stop', () => {
     const closing = gateway.close();
     await vi.waitFor(() => expect(fetch(`${gateway.url}/health`)).rejects.toThrow());
     finish();
+    const finishedAt = Date.now();
     expect(await response.text()).toBe('first last');
     await closing;
+    expect(Date.now() - finishedAt, 'it waits no longer than it must').toBeLessThan(1000);
     expect(await gateway.keystore.findKeyFacts(id)).toMatchObject({ usedThisMonth: 1 });
   });
 
