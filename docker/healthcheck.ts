@@ -1,10 +1,12 @@
 // Asks the service in this container for its health; the exit code is the answer.
-const port =
-  process.env.SERVICE === 'billing'
-    ? (process.env.BILLING_PORT ?? '8011')
-    : (process.env.GATEWAY_PORT ?? '8010');
+import { isIP } from 'node:net';
+
+const { SERVICE, HOST = '', BILLING_PORT, GATEWAY_PORT } = process.env;
+const port = SERVICE === 'billing' ? BILLING_PORT || 8011 : GATEWAY_PORT || 8010;
+// A service on every interface is asked on the loopback one; one on a single address only answers there.
+const host = ['', '0.0.0.0', '::'].includes(HOST) ? '127.0.0.1' : isIP(HOST) === 6 ? `[${HOST}]` : HOST;
 try {
-  const response = await fetch(`http://127.0.0.1:${port}/health`, { signal: AbortSignal.timeout(2500) });
+  const response = await fetch(`http://${host}:${port}/health`, { signal: AbortSignal.timeout(3000) });
   process.exit(response.ok ? 0 : 1);
 } catch {
   process.exit(1);
