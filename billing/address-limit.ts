@@ -1,10 +1,10 @@
 import type { Request } from 'express';
 import { RateLimiterMemory, RateLimiterRes } from 'rate-limiter-flexible';
+import { addressGroup } from '../shared/address-group.ts';
 import { ProblemError } from '../shared/problems.ts';
 
 /**
- * Lets one client address do something so many times in a window of so many seconds. IPv6 counts by /64, as one
- * customer line usually has a whole one.
+ * Lets one client address do something so many times in a window of so many seconds. IPv6 counts by /64.
  */
 export class AddressLimit {
   readonly #limiter: RateLimiterMemory;
@@ -34,14 +34,4 @@ export class AddressLimit {
   async refund(request: Request): Promise<void> {
     await this.#limiter.reward(addressGroup(request.ip ?? ''));
   }
-}
-
-/** Exported for its test. */
-export function addressGroup(address: string): string {
-  if (!address.includes(':') || address.startsWith('::ffff:')) return address;
-  const [head = '', tail = ''] = address.split('::');
-  const groups = head.split(':').filter(Boolean);
-  const rest = tail.split(':').filter(Boolean);
-  const zeros = Array<string>(Math.max(0, 8 - groups.length - rest.length)).fill('0');
-  return [...groups, ...zeros, ...rest].slice(0, 4).join(':');
 }

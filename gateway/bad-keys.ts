@@ -1,6 +1,6 @@
 import { LRUCache } from 'lru-cache';
 import { RateLimiterMemory } from 'rate-limiter-flexible';
-import { addressGroup } from './client-address.ts';
+import { addressGroup } from '../shared/address-group.ts';
 
 /** Wrong keys one client may present in a minute: room for a typo in a script, none for guessing. */
 export const BAD_KEYS_A_MINUTE = 30;

@@ -18,6 +18,7 @@ import {
   SqliteQueryCompiler,
 } from 'kysely';
 import { Migrator } from 'kysely/migration';
+import { LRUCache } from 'lru-cache';
 import { KeystoreError, KeystoreOpenError } from './errors.ts';
 import { migrations } from './migrations.ts';
 import type { Schema } from './schema.ts';
@@ -27,6 +28,9 @@ const APPLICATION_ID = 0x544c4754;
 
 /** How long a statement waits for another process's write, in milliseconds. Writes here take a few milliseconds. */
 const BUSY_TIMEOUT_MS = 5000;
+
+/** Prepared statements kept. The operations here have fewer; a list of ids makes one for each length. */
+const MAX_STATEMENTS = 300;
 
 /** A database behind the keystore, with what differs from one kind to the next. */
 export type OpenDatabase = {
@@ -153,7 +157,7 @@ class ImmediateSqliteDialect implements Dialect {
   }
 
   createDriver(): Driver {
-    return new ImmediateSqliteDriver({ database: this.#raw });
+    return new ImmediateSqliteDriver(this.#raw);
   }
 
   createQueryCompiler(): QueryCompiler {
@@ -176,8 +180,15 @@ class TransactionalSqliteAdapter extends SqliteAdapter {
 }
 
 class ImmediateSqliteDriver extends SqliteDriver {
+  readonly #connection: CachingConnection;
+
+  constructor(raw: Database.Database) {
+    super({ database: raw });
+    this.#connection = new CachingConnection(raw);
+  }
+
   override async acquireConnection(): Promise<DatabaseConnection> {
-    return new TranslatingConnection(await super.acquireConnection());
+    return this.#connection;
   }
 
   override async beginTransaction(connection: DatabaseConnection): Promise<void> {
@@ -194,23 +205,33 @@ class ImmediateSqliteDriver extends SqliteDriver {
   }
 }
 
-class TranslatingConnection implements DatabaseConnection {
-  readonly #inner: DatabaseConnection;
+/** The one connection: keeps statements prepared, as preparing costs more than running most of them. */
+class CachingConnection implements DatabaseConnection {
+  readonly #raw: Database.Database;
+  readonly #statements = new LRUCache<string, Database.Statement>({ max: MAX_STATEMENTS });
 
-  constructor(inner: DatabaseConnection) {
-    this.#inner = inner;
+  constructor(raw: Database.Database) {
+    this.#raw = raw;
   }
 
-  async executeQuery<Row>(query: CompiledQuery): Promise<QueryResult<Row>> {
+  async executeQuery<Row>({ sql, parameters }: CompiledQuery): Promise<QueryResult<Row>> {
     try {
-      return await this.#inner.executeQuery<Row>(query);
+      let statement = this.#statements.get(sql);
+      if (!statement) {
+        statement = this.#raw.prepare(sql);
+        this.#statements.set(sql, statement);
+      }
+      if (statement.reader) return { rows: statement.all(parameters) as Row[] };
+      const { changes } = statement.run(parameters);
+      return { numAffectedRows: BigInt(changes), rows: [] };
     } catch (error) {
       const { code = 'UNKNOWN', message } = error as { code?: string; message: string };
       throw new KeystoreError(`The keystore failed: ${message}`, code, { cause: error });
     }
   }
 
-  streamQuery<Row>(query: CompiledQuery, chunkSize?: number): AsyncIterableIterator<QueryResult<Row>> {
-    return this.#inner.streamQuery(query, chunkSize as number);
+  // biome-ignore lint/correctness/useYield: required by the interface; nothing here reads row by row
+  async *streamQuery<Row>(): AsyncIterableIterator<QueryResult<Row>> {
+    throw new KeystoreError('The keystore does not stream', 'NOT_SUPPORTED');
   }
 }
