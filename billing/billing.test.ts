@@ -97,7 +97,8 @@ describe('opening a checkout', () => {
     expect((await post('[]')).status).toBe(400);
     expect((await post('"pro"')).status).toBe(400);
     expect((await post({ plan: 'x'.repeat(20_000) })).status).toBe(413);
-    expect((await post({ __proto__: { plan: 'pro' } })).status).toBe(400);
+    expect((await post('{"__proto__":{"plan":"pro"}}')).status).toBe(400);
+    expect((await post('plan=pro', { 'Content-Type': 'text/plain' })).status).toBe(415);
   });
 
   it('opens one checkout for one Idempotency-Key, and refuses keys that others could guess', async () => {
@@ -116,7 +117,8 @@ describe('opening a checkout', () => {
 describe('the success page', () => {
   it('waits for the money, then has the key, shows it once, and says so afterwards', async () => {
     const { sessionId } = await test.openCheckout('pro');
-    expect(await (await success(sessionId)).json()).toMatchObject({ status: 'pending' });
+    expect(await (await success(sessionId)).json()).toMatchObject({ status: 'open' });
+    expect(await (await success(sessionId, { headers: html })).text()).toContain('Not paid yet');
     await test.pay(sessionId, 'bank_debit');
     expect(await (await success(sessionId)).json()).toMatchObject({ status: 'pending' });
     const waiting = await success(sessionId, { headers: html });
@@ -237,6 +239,45 @@ describe('the success page', () => {
     expect(await answer.json()).toMatchObject({ code: 'purchase_not_found' });
   });
 
+  it('says so when the key was switched off before it was claimed', async () => {
+    const sessionId = await test.buy('pro');
+    await provisioned(sessionId);
+    const { keyId } = (await test.keystore.findPurchase(sessionId))!;
+    await test.keystore.revokeKey({ id: keyId!, reason: 'operator', actor: 'test' });
+    expect(await (await success(sessionId)).json()).toEqual({
+      status: 'revoked',
+      plan: 'pro',
+      key_id: keyId,
+      last_four: expect.any(String),
+    });
+    expect(await (await claim(sessionId)).json()).toMatchObject({ status: 410, code: 'reveal_revoked' });
+    // Rule 6: opening the page again and again changes nothing.
+    expect((await test.keystore.findKey(keyId!))?.revokedReason).toBe('operator');
+  });
+
+  it('a failed debit that is paid in another way later ends in a key', async () => {
+    const { sessionId } = await test.openCheckout('pro');
+    await test.pay(sessionId, 'bank_debit');
+    await test.control(`/checkout/sessions/${sessionId}/fail`);
+    await vi.waitFor(async () =>
+      expect(await test.keystore.findPurchase(sessionId)).toMatchObject({ status: 'failed' }),
+    );
+    const session = await test.stripe.checkout.sessions.retrieve(sessionId);
+    const { default_payment_method } = await test.stripe.subscriptions.retrieve(
+      session.subscription as string,
+    );
+    expect(default_payment_method).toBeDefined();
+    const paid = await fetch(
+      (await test.stripe.invoices.retrieve(session.invoice as string)).hosted_invoice_url!,
+      {
+        method: 'POST',
+        body: new URLSearchParams({ card: 'success' }),
+      },
+    );
+    expect(paid.ok).toBe(true);
+    expect(await (await success(sessionId)).json()).toMatchObject({ status: 'ready', plan: 'pro' });
+  });
+
   it('stops an address that tries session ids', async () => {
     const guess = () => success(`cs_test_${Math.random().toString(36).slice(2).padEnd(58, 'g')}`);
     const answers = [];
@@ -341,6 +382,32 @@ describe('a price that stands for no plan', () => {
   });
 });
 
+describe('purchases of something else in the same Stripe account', () => {
+  it('are left alone: no purchase, no failed event', async () => {
+    const before = (await test.keystore.inboxDepth()).failed;
+    const product = await test.stripe.products.create({ name: 'A book' });
+    const price = await test.stripe.prices.create({
+      product: product.id,
+      currency: 'usd',
+      unit_amount: 2500,
+    });
+    const session = await test.stripe.checkout.sessions.create({
+      mode: 'payment',
+      line_items: [{ price: price.id, quantity: 1 }],
+      success_url: 'https://books.example.com/thanks',
+    });
+    await test.pay(session.id);
+    await vi.waitFor(() =>
+      expect(test.logLines.some((line) => line.includes(price.id) && line.includes('another product'))).toBe(
+        true,
+      ),
+    );
+    await vi.waitFor(async () => expect((await test.keystore.inboxDepth()).pending).toBe(0));
+    expect((await test.keystore.inboxDepth()).failed).toBe(before);
+    expect(await test.keystore.findPurchase(session.id)).toBeUndefined();
+  });
+});
+
 describe('subscriptions', () => {
   it('plan change, cancellation at the period end and cancellation reach the key', async () => {
     const sessionId = await test.buy('pro');
@@ -431,6 +498,34 @@ describe('the rest', () => {
     expect(text).toContain('Sandbox: no real money');
     expect(text).not.toContain('Internal');
     expect(page.headers.get('content-security-policy')).toContain(`form-action 'self' ${test.sandbox.url}`);
+  });
+
+  it('other methods: 405 with what is allowed', async () => {
+    for (const [method, path, allow] of [
+      ['GET', '/billing/create-checkout-session', 'POST'],
+      ['PUT', '/billing/success/claim', 'POST'],
+      ['POST', '/billing/success', 'GET, HEAD'],
+      ['DELETE', '/stripe/webhook', 'POST'],
+    ] as const) {
+      const response = await fetch(test.url + path, { method });
+      expect([response.status, response.headers.get('allow')], `${method} ${path}`).toEqual([405, allow]);
+    }
+  });
+
+  it('tells the operator when the page shows another price than Stripe charges', async () => {
+    const product = await test.stripe.products.create({ name: 'Pro' });
+    const price = await test.stripe.prices.create({
+      product: product.id,
+      currency: 'eur',
+      unit_amount: 9900,
+      recurring: { interval: 'month' },
+    });
+    await test.restart({ PRICE_ID_TEST_PRO: price.id });
+    await test.openCheckout('pro');
+    await test.openCheckout('pro');
+    const told = test.logLines.filter((line) => line.includes('The pricing page shows another price'));
+    expect(told).toHaveLength(1);
+    await test.restart();
   });
 
   it('says how it is', async () => {

@@ -1,14 +1,17 @@
 import { createHash } from 'node:crypto';
+import { isDeepStrictEqual } from 'node:util';
 import express, { type Request, type Router } from 'express';
 import { LRUCache } from 'lru-cache';
 import { z } from 'zod';
 import { newPurchaseId } from '../keystore/keystore.ts';
 import { base62FromBytes } from '../shared/base62.ts';
+import type { Plan } from '../shared/plans.ts';
 import { ProblemError } from '../shared/problems.ts';
 import { AddressLimit } from './address-limit.ts';
 import type { Billing } from './context.ts';
 import { fieldErrors } from './field-errors.ts';
-import { isRecurring, openCheckout } from './stripe-checkout.ts';
+import { onlyBy, parsedBody } from './methods.ts';
+import { lookAtPrice, openCheckout, type PriceLook } from './stripe-checkout.ts';
 
 /** What Stripe replaces by the session's id when it sends the buyer back. */
 const SESSION_ID_PLACEHOLDER = '{CHECKOUT_SESSION_ID}';
@@ -24,7 +27,7 @@ const CHECKOUTS_A_MINUTE = 300;
 export function checkoutRoutes(billing: Billing): Router {
   const { config, keystore, mode, plans, stripe } = billing;
   const router = express.Router();
-  const recurring = new LRUCache<string, boolean>({ max: 1000 });
+  const looked = new LRUCache<string, PriceLook>({ max: 1000 });
   const limit = new AddressLimit(CHECKOUTS_A_MINUTE, 60);
   const body = bodySchema([new URL(config.publicBillingUrl).origin, ...config.redirectOrigins]);
 
@@ -32,6 +35,7 @@ export function checkoutRoutes(billing: Billing): Router {
     '/billing/create-checkout-session',
     express.json({ limit: '16kb' }),
     express.urlencoded({ extended: false, limit: '16kb' }),
+    parsedBody,
     async (request, response) => {
       const input = body.safeParse(emptyFieldsDropped(request.body));
       if (!input.success) throw fieldErrors(input.error);
@@ -54,12 +58,14 @@ export function checkoutRoutes(billing: Billing): Router {
           },
         );
       }
-      if (!recurring.has(priceId)) recurring.set(priceId, await isRecurring(stripe, priceId));
+      const price = looked.get(priceId) ?? (await lookAtPrice(stripe, priceId));
+      if (!looked.has(priceId)) warnOfOtherPrice(billing, plan, priceId, price);
+      looked.set(priceId, price);
       const idempotencyKey = readIdempotencyKey(request);
       const purchaseId = idempotencyKey ? purchaseIdFor(idempotencyKey) : newPurchaseId();
       const { sessionId, url } = await openCheckout(stripe, {
         priceId,
-        recurring: recurring.get(priceId) === true,
+        recurring: price.interval !== null,
         planId: plan.id,
         purchaseId,
         successUrl:
@@ -79,12 +85,13 @@ export function checkoutRoutes(billing: Billing): Router {
       else response.json({ url, purchase_id: purchase.id });
     },
   );
+  router.all('/billing/create-checkout-session', onlyBy('POST'));
   return router;
 }
 
 /**
- * A success page is handed the session id, which opens the key: so it may only be on origins the seller has named.
- * Anyone could otherwise send a buyer through a real checkout to a page of their own.
+ * Whoever has the session id can claim the key. So the buyer may be sent only to origins the seller has named: anyone
+ * could otherwise lead a buyer through a real checkout to a page of their own.
  */
 function bodySchema(origins: readonly string[]) {
   const url = z
@@ -131,4 +138,13 @@ function readIdempotencyKey(request: Request): string | null {
 /** The same key gives the same purchase, so that the request to Stripe is the same too. */
 function purchaseIdFor(idempotencyKey: string): string {
   return `pur_${base62FromBytes(createHash('sha256').update(`purchase ${idempotencyKey}`).digest(), 20)}`;
+}
+
+/** A page that names one price while Stripe takes another is worth a line, once. */
+function warnOfOtherPrice({ log }: Billing, plan: Plan, priceId: string, price: PriceLook): void {
+  if (!plan.price || isDeepStrictEqual(plan.price, price)) return;
+  log.error(
+    { plan: plan.id, price: priceId, shown: plan.price, charged: price },
+    'The pricing page shows another price than Stripe charges: correct the price in the plan file',
+  );
 }

@@ -1,8 +1,10 @@
 import { randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
+import { LRUCache } from 'lru-cache';
 import type { LeasedEvent } from '../keystore/keystore.ts';
 import { ProblemError } from '../shared/problems.ts';
 import { type SettleContext, settle, settleSubscription } from './settle.ts';
+import { lookAtEvent } from './stripe-look.ts';
 
 /** How long one event may take before another process may take it over, milliseconds. Longer than Stripe's time limits. */
 const LEASE_MS = 120_000;
@@ -25,6 +27,7 @@ export class InboxWorker {
   readonly #context: SettleContext;
   readonly #owner = `${hostname()}:${process.pid}:${randomBytes(4).toString('hex')}`;
   readonly #active = new Set<Promise<void>>();
+  readonly #sessions = new LRUCache<string, string>({ max: 10_000, ttl: 600_000 });
   #timer: NodeJS.Timeout | undefined;
   #leasing = false;
   #leaseAgain = false;
@@ -40,14 +43,30 @@ export class InboxWorker {
     this.wake();
   }
 
-  /** There may be work: an event has just come in. */
-  wake(): void {
+  /**
+   * There may be work: an event has just come in.
+   *
+   * @param session the checkout session it is about, which the inbox does not keep: remembered here for a while, so that
+   *   Stripe need not be asked for the event again
+   */
+  wake(session?: { eventId: string; sessionId: string }): void {
+    if (session) this.#sessions.set(session.eventId, session.sessionId);
     this.#leaseAgain = true;
     if (!this.#leasing) void this.#fill();
   }
 
-  /** Takes no more work and waits for what is under way, for at most `timeoutMs`; the rest is taken over when its lease ends. */
+  /** Takes no more work, waits for what is under way for at most `timeoutMs`, and gives back the leases of the rest. */
   async stop(timeoutMs: number): Promise<void> {
+    await this.#finish(timeoutMs);
+    if (this.#active.size === 0) return;
+    try {
+      await this.#context.keystore.releaseLeases(this.#owner);
+    } catch (error) {
+      this.#context.log.warn({ err: error }, 'Leases could not be given back; they run out by themselves');
+    }
+  }
+
+  async #finish(timeoutMs: number): Promise<void> {
     this.#stopped = true;
     clearInterval(this.#timer);
     const timeout = new Promise((resolve) => setTimeout(resolve, timeoutMs).unref());
@@ -89,9 +108,10 @@ export class InboxWorker {
     const { keystore, log } = this.#context;
     const about = { event: event.id, type: event.type, attempt: event.attempts };
     try {
-      const result = await handle(this.#context, event);
+      const result = await handle(this.#context, event, this.#sessions.get(event.id) ?? null);
       if (result.failed === undefined) {
         await keystore.completeEvent({ id: event.id, outcome: result.outcome });
+        this.#sessions.delete(event.id);
         log.info({ ...about, outcome: result.outcome }, 'Event processed');
       } else {
         await keystore.failEvent({
@@ -137,15 +157,16 @@ export class InboxWorker {
 }
 
 /** What each kind of event makes us look at. */
-async function handle(context: SettleContext, event: LeasedEvent): Promise<Result> {
+async function handle(context: SettleContext, event: LeasedEvent, session: string | null): Promise<Result> {
   const actor = `stripe:${event.id}`;
-  if (event.objectId === null) return { outcome: 'unhandled' };
   switch (event.type) {
     case 'checkout.session.completed':
     case 'checkout.session.async_payment_succeeded':
     case 'checkout.session.async_payment_failed':
     case 'checkout.session.expired': {
-      const settlement = await settle(context, event.objectId, actor);
+      const sessionId = session ?? (await lookAtEvent(context.stripe, event.id))?.objectId;
+      if (!sessionId) return { outcome: 'not_found', failed: 'Stripe does not know this event any more.' };
+      const settlement = await settle(context, sessionId, actor);
       if (settlement.outcome === 'unknown_price' || settlement.outcome === 'wrong_mode_price') {
         return {
           outcome: settlement.outcome,
@@ -157,9 +178,11 @@ async function handle(context: SettleContext, event: LeasedEvent): Promise<Resul
     case 'customer.subscription.created':
     case 'customer.subscription.updated':
     case 'customer.subscription.deleted': {
-      const outcome = await settleSubscription(context, event.objectId, actor);
-      if (outcome === 'unknown_price' || outcome === 'wrong_mode_price')
-        return { outcome, failed: unmappedPrice(outcome, []) };
+      if (event.objectId === null) return { outcome: 'unhandled' };
+      const { outcome, priceIds } = await settleSubscription(context, event.objectId, actor);
+      if (outcome === 'unknown_price' || outcome === 'wrong_mode_price') {
+        return { outcome, failed: unmappedPrice(outcome, priceIds) };
+      }
       return { outcome };
     }
     default:

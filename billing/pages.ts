@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { Eta } from 'eta';
 import type { Request, Response } from 'express';
+import { moneyText } from '../shared/currency.ts';
 import type { Plan, Price, Window } from '../shared/plans.ts';
 
 const eta = new Eta({ views: join(import.meta.dirname, 'views'), cache: true, autoTrim: false });
@@ -28,12 +29,7 @@ export function wantsPage(request: Request): boolean {
 /** `$19 a month`, in words a buyer reads. */
 export function priceText(price: Price | null): string {
   if (!price) return 'Price shown at checkout';
-  const format = new Intl.NumberFormat('en', { style: 'currency', currency: price.currency.toUpperCase() });
-  const digits = format.resolvedOptions().maximumFractionDigits ?? 2;
-  const amount = price.unitAmount / 10 ** digits;
-  const text = Number.isInteger(amount)
-    ? format.format(amount).replace(/[.,]0+$/, '')
-    : format.format(amount);
+  const text = moneyText(price.unitAmount, price.currency);
   if (price.unitAmount === 0) return text;
   return price.interval ? `${text} a ${price.interval}` : `${text} once`;
 }

@@ -52,11 +52,21 @@ export async function startBilling(options: {
     keystore,
     plans: config.plans,
     keyPrefix: config.keyPrefix,
+    ownOrigins: [new URL(config.publicBillingUrl).origin, ...config.redirectOrigins],
     log,
   };
+  if (config.production && config.trustedProxyList.length === 0) {
+    log.warn('TRUSTED_PROXIES is empty: behind a proxy, all buyers share one address and its limits');
+  }
   const worker = new InboxWorker(context);
   const server = createServer(
-    createApp({ ...context, config, webhookSecret: config.stripe.webhookSecret, worker }),
+    createApp({
+      ...context,
+      stripe: createStripe(config.stripe, 'page'),
+      config,
+      webhookSecret: config.stripe.webhookSecret,
+      worker,
+    }),
   );
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
@@ -159,9 +169,10 @@ function answerErrors({ log }: Billing): ErrorRequestHandler {
     const retryAfter = answer.retry_after ?? (answer.status === 503 ? 5 : undefined);
     if (retryAfter !== undefined) response.set('Retry-After', String(retryAfter));
     if (wantsPage(request)) {
-      // The success page recovers by itself once Stripe or the keystore is back.
-      if (answer.status === 503 && request.method === 'GET') response.set('Refresh', '5');
-      sendPage(response, 'error', { problem: answer });
+      // A page that was asked for recovers by itself; a form is not sent twice.
+      const recovers = retryAfter !== undefined && request.method === 'GET';
+      if (recovers) response.set('Refresh', String(retryAfter));
+      sendPage(response, 'error', { problem: answer, recovers });
     } else response.type('application/problem+json').send(JSON.stringify(answer));
   };
 }

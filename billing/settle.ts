@@ -12,6 +12,8 @@ export type SettleContext = {
   keystore: Keystore;
   plans: PlanCatalogue;
   keyPrefix: string;
+  /** Origins that buyers are sent back to: a checkout that leads there sells our plans. */
+  ownOrigins: readonly string[];
   log: Logger;
 };
 
@@ -21,7 +23,9 @@ export type Settlement =
   | { outcome: 'open' | 'processing' | 'failed' | 'canceled'; purchase: Purchase }
   /** Paid, but its price stands for no plan (in this mode): an operator has to act, and the money is safe at Stripe. */
   | { outcome: 'unknown_price' | 'wrong_mode_price'; purchase: Purchase; priceIds: readonly string[] }
-  | { outcome: 'not_found' };
+  | { outcome: 'not_found' }
+  /** It sells something else in the same Stripe account. */
+  | { outcome: 'not_ours' };
 
 /**
  * Decides what a checkout session means, from how it is at Stripe now, and writes that. The webhook and the success
@@ -34,7 +38,7 @@ export async function settle(context: SettleContext, sessionId: string, actor: s
   const { keystore, mode } = context;
   const look = await lookAtSession(context.stripe, sessionId);
   if (!look || look.mode !== mode) return { outcome: 'not_found' };
-  const session = { sessionId, mode, actor };
+  const session = { sessionId, mode, actor, ...(look.purchaseId ? { purchaseId: look.purchaseId } : {}) };
   switch (look.payment) {
     case 'open':
     case 'processing':
@@ -68,9 +72,23 @@ function recordWaiting({ keystore, plans, mode }: SettleContext, look: SessionLo
 async function provision(context: SettleContext, look: SessionLook, actor: string): Promise<Settlement> {
   const { keystore, plans, mode, keyPrefix, log } = context;
   const sold = planOf(plans, look.priceIds, mode);
+  if (sold === 'unknown_price' && !couldBeOurs(context, look)) {
+    log.warn(
+      { prices: look.priceIds, actor },
+      'A purchase of a price that stands for no plan was taken for that of another product',
+    );
+    return { outcome: 'not_ours' };
+  }
   if (typeof sold === 'string') {
     const failure = `${sold}: ${look.priceIds.join(', ') || 'no price'}`;
-    const purchase = await keystore.endPurchase({ sessionId: look.id, mode, status: 'paid', failure, actor });
+    const purchase = await keystore.endPurchase({
+      sessionId: look.id,
+      ...(look.purchaseId ? { purchaseId: look.purchaseId } : {}),
+      mode,
+      status: 'paid',
+      failure,
+      actor,
+    });
     if (purchase.status !== 'provisioned') return { outcome: sold, purchase, priceIds: look.priceIds };
     return { outcome: 'already_provisioned', purchase };
   }
@@ -94,8 +112,18 @@ async function provision(context: SettleContext, look: SessionLook, actor: strin
   return result;
 }
 
+/** Whether a checkout with an unknown price may have been meant to sell a plan: ours, by payment link, or leading to us. */
+function couldBeOurs({ ownOrigins }: SettleContext, look: SessionLook): boolean {
+  if (look.purchaseId !== null || look.fromPaymentLink) return true;
+  return (
+    look.successUrl !== null &&
+    URL.canParse(look.successUrl) &&
+    ownOrigins.includes(new URL(look.successUrl).origin)
+  );
+}
+
 /** What a look at a subscription came to. `not_ours`: it sells something else in the same Stripe account. */
-export type SubscriptionSettlement =
+export type SubscriptionOutcome =
   | 'updated'
   | 'unchanged'
   | 'stale'
@@ -114,13 +142,14 @@ export async function settleSubscription(
   context: SettleContext,
   subscriptionId: string,
   actor: string,
-): Promise<SubscriptionSettlement> {
+): Promise<{ outcome: SubscriptionOutcome; priceIds: readonly string[] }> {
   const { keystore, plans, mode } = context;
   const look = await lookAtSubscription(context.stripe, subscriptionId);
-  if (!look || look.mode !== mode) return 'not_found';
-  const sold = planOf(plans, look.priceIds, mode);
+  if (!look || look.mode !== mode) return { outcome: 'not_found', priceIds: [] };
+  const { priceIds } = look;
+  const sold = planOf(plans, priceIds, mode);
   const known = await keystore.findSubscription(subscriptionId);
-  if (typeof sold === 'string' && !known) return 'not_ours';
+  if (typeof sold === 'string' && !known) return { outcome: 'not_ours', priceIds };
   const kept =
     typeof sold === 'string'
       ? (known as { planId: string; priceId: string })
@@ -131,7 +160,7 @@ export async function settleSubscription(
     subscription: snapshotOf(look, kept),
     actor,
   });
-  return typeof sold === 'string' ? sold : outcome;
+  return { outcome: typeof sold === 'string' ? sold : outcome, priceIds };
 }
 
 function snapshotOf(look: SubscriptionLook, { planId, priceId }: { planId: string; priceId: string }) {

@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { createHash, randomUUID } from 'node:crypto';
 import type Stripe from 'stripe';
 import type { Plan } from '../shared/plans.ts';
 import { callStripe } from './stripe-client.ts';
@@ -44,11 +44,18 @@ export async function ensurePrice(stripe: Stripe, plan: Plan): Promise<Ensured<S
     currency: price.currency,
     unit_amount: price.unitAmount,
     lookup_key: lookupKey(plan),
+    // An archived price keeps its lookup key until another one takes it over.
+    transfer_lookup_key: true,
     nickname: plan.name,
     metadata: { [PLAN_METADATA]: plan.id },
     ...(price.interval ? { recurring: { interval: price.interval } } : {}),
   };
-  const created = await callStripe(() => stripe.prices.create(params, once('price', params)));
+  const created = await createOnce(
+    'price',
+    params,
+    (options) => stripe.prices.create(params, options),
+    (id) => stripe.prices.retrieve(id),
+  );
   return { object: created, action: 'created' };
 }
 
@@ -66,10 +73,29 @@ async function ensureProduct(stripe: Stripe, plan: Plan): Promise<Stripe.Product
     metadata: { [PLAN_METADATA]: plan.id },
     ...(plan.description ? { description: plan.description } : {}),
   };
-  return callStripe(() => stripe.products.create(params, once('product', params)));
+  return createOnce(
+    'product',
+    params,
+    (options) => stripe.products.create(params, options),
+    (id) => stripe.products.retrieve(id),
+  );
 }
 
-/** Two of us at the same moment ask for the same thing, and Stripe makes it once. */
+/**
+ * Creates an object once, however many of us ask for it at the same moment. Stripe repeats the first answer for a day,
+ * also when the object has been archived since: then it is made anew.
+ */
+async function createOnce<T extends { id: string; active: boolean }>(
+  kind: string,
+  params: object,
+  create: (options: { idempotencyKey: string }) => Promise<T>,
+  retrieve: (id: string) => Promise<T>,
+): Promise<T> {
+  const first = await callStripe(() => create(once(kind, params)));
+  const now = await callStripe(() => retrieve(first.id));
+  return now.active ? now : callStripe(() => create({ idempotencyKey: randomUUID() }));
+}
+
 function once(kind: string, params: object): { idempotencyKey: string } {
   return {
     idempotencyKey: `tollgate_${kind}_${createHash('sha256').update(JSON.stringify(params)).digest('hex')}`,
@@ -124,6 +150,11 @@ export async function ensurePaymentLink(
       ? { subscription_data: { metadata } }
       : { customer_creation: 'always' as const }),
   };
-  const created = await callStripe(() => stripe.paymentLinks.create(params, once('payment_link', params)));
+  const created = await createOnce(
+    'payment_link',
+    params,
+    (options) => stripe.paymentLinks.create(params, options),
+    (id) => stripe.paymentLinks.retrieve(id),
+  );
   return { object: created, action: 'created' };
 }

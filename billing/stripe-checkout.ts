@@ -43,8 +43,11 @@ export async function openCheckout(
   return { sessionId: session.id, url: session.url };
 }
 
-/** Whether a price renews. @throws ProblemError `stripe_unavailable`, `stripe_refused` */
-export async function isRecurring(stripe: Stripe, priceId: string): Promise<boolean> {
-  const price = await callStripe(() => stripe.prices.retrieve(priceId));
-  return price.type === 'recurring';
+/** A price as it is at Stripe; `unitAmount` is `null` where it is not a fixed one (tiers, customer's choice). */
+export type PriceLook = { unitAmount: number | null; currency: string; interval: string | null };
+
+/** Looks at a price. @throws ProblemError `stripe_unavailable`, `stripe_refused` */
+export async function lookAtPrice(stripe: Stripe, priceId: string): Promise<PriceLook> {
+  const { unit_amount, currency, recurring } = await callStripe(() => stripe.prices.retrieve(priceId));
+  return { unitAmount: unit_amount, currency, interval: recurring?.interval ?? null };
 }

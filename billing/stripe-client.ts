@@ -5,15 +5,23 @@ import { ProblemError } from '../shared/problems.ts';
 /** The account that billing talks to; only billing/stripe* calls it. */
 export type StripeClient = Stripe;
 
-/** How long one call may take, milliseconds. A buyer may be waiting for it. */
-const TIMEOUT_MS = 10_000;
+/**
+ * How long one call may take and how often it is tried again. A buyer waits for a page, and it reloads itself; nobody
+ * waits for the inbox.
+ */
+const PATIENCE = {
+  page: { timeout: 5000, maxNetworkRetries: 1 },
+  inbox: { timeout: 20_000, maxNetworkRetries: 2 },
+} as const;
 
 /** Stripe's official client for the configured account. */
-export function createStripe(config: Pick<StripeConfig, 'secretKey' | 'apiBase'>): Stripe {
+export function createStripe(
+  config: Pick<StripeConfig, 'secretKey' | 'apiBase'>,
+  use: keyof typeof PATIENCE = 'inbox',
+): Stripe {
   const base = config.apiBase ? new URL(config.apiBase) : null;
   return new Stripe(config.secretKey, {
-    maxNetworkRetries: 2,
-    timeout: TIMEOUT_MS,
+    ...PATIENCE[use],
     telemetry: false,
     appInfo: { name: 'Tollgate' },
     ...(base && {

@@ -11,6 +11,10 @@ export type SessionLook = {
   payment: 'open' | 'expired' | 'paid' | 'processing' | 'failed';
   /** Our purchase id, where this checkout was opened by us. */
   purchaseId: string | null;
+  /** Whether it was opened by a payment link. */
+  fromPaymentLink: boolean;
+  /** Where the buyer is sent after paying. */
+  successUrl: string | null;
   stripeCustomerId: string | null;
   email: string | null;
   /** The prices bought: of the subscription's items as they are now, else of the session's lines. */
@@ -53,23 +57,36 @@ export async function lookAtSession(stripe: Stripe, sessionId: string): Promise<
   );
   if (!session) return null;
   const subscription = session.subscription as Stripe.Subscription | null;
-  const lines = session.line_items?.data ?? [];
   return {
     id: session.id,
     mode: session.livemode ? 'live' : 'test',
     payment: await paymentOf(stripe, session),
     purchaseId: session.metadata?.[PURCHASE_ID_METADATA] ?? null,
+    fromPaymentLink: session.payment_link !== null,
+    successUrl: session.success_url,
     stripeCustomerId: idOf(session.customer),
     email: session.customer_details?.email ?? session.customer_email,
-    priceIds: subscription
-      ? pricesOf(subscription)
-      : lines.flatMap((line) => (line.price ? [line.price.id] : [])),
+    priceIds: subscription ? pricesOf(subscription) : await pricesOfLines(stripe, session),
     subscription:
       subscription && toSubscriptionLook(subscription, session.customer_details?.email ?? null, fetchedAt),
     amountTotal: session.amount_total,
     currency: session.currency,
     createdAt: session.created * 1000,
   };
+}
+
+/**
+ * Looks at an event: what it is about. Stripe keeps events for 30 days.
+ *
+ * @returns `null` when Stripe has no such event (any more)
+ * @throws ProblemError `stripe_unavailable`, `stripe_refused`
+ */
+export async function lookAtEvent(
+  stripe: Stripe,
+  eventId: string,
+): Promise<{ objectId: string | null } | null> {
+  const event = await lookUp(() => stripe.events.retrieve(eventId));
+  return event && { objectId: (event.data.object as { id?: string }).id ?? null };
 }
 
 /**
@@ -118,6 +135,8 @@ async function paymentOf(stripe: Stripe, session: Stripe.Checkout.Session): Prom
   const intent =
     (session.payment_intent as Stripe.PaymentIntent | null) ??
     (await intentOfInvoice(stripe, idOf(session.invoice)));
+  // The session stays `unpaid` when its invoice is paid in another way after a failure; the intent knows.
+  if (intent?.status === 'succeeded') return 'paid';
   // A delayed payment is `processing` until it settles; when it fails, the intent asks for another payment method.
   const failed = intent?.status === 'requires_payment_method' || intent?.status === 'canceled';
   return failed ? 'failed' : 'processing';
@@ -137,6 +156,15 @@ async function intentOfInvoice(
 
 function pricesOf(subscription: Stripe.Subscription): string[] {
   return subscription.items.data.map((item) => item.price.id);
+}
+
+/** An expanded list has the first ten entries only. */
+async function pricesOfLines(stripe: Stripe, session: Stripe.Checkout.Session): Promise<string[]> {
+  const expanded = session.line_items;
+  const lines = expanded?.has_more
+    ? (await callStripe(() => stripe.checkout.sessions.listLineItems(session.id, { limit: 100 }))).data
+    : (expanded?.data ?? []);
+  return lines.flatMap((line) => (line.price ? [line.price.id] : []));
 }
 
 function idOf(reference: string | { id: string } | null | undefined): string | null {

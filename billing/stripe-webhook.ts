@@ -6,6 +6,11 @@ import { ProblemError } from '../shared/problems.ts';
 /** Seconds a signature is good for (Stripe's default). */
 export const SIGNATURE_TOLERANCE_S = 300;
 
+const SIGNATURE_DETAIL = {
+  stale: `The signature is older than ${SIGNATURE_TOLERANCE_S} seconds.`,
+  invalid: 'The signature is missing or was not made with the secret of this endpoint.',
+};
+
 const eventSchema = z.object({
   id: z.string().min(1).max(255),
   object: z.literal('event'),
@@ -13,7 +18,7 @@ const eventSchema = z.object({
   livemode: z.boolean(),
   api_version: z.string().nullish(),
   created: z.int(),
-  data: z.object({ object: z.object({ id: z.string().max(255).optional() }) }),
+  data: z.object({ object: z.object({ id: z.string().max(255).nullish() }) }),
 });
 
 /**
@@ -23,16 +28,15 @@ const eventSchema = z.object({
  */
 export function readSignedEvent(body: Buffer, signature: string | undefined, secret: string): ReceivedEvent {
   try {
-    Stripe.webhooks.signature?.verifyHeader(body, signature ?? '', secret, SIGNATURE_TOLERANCE_S);
+    const verifier = Stripe.webhooks.signature;
+    if (!verifier) throw new Error('The Stripe client cannot verify signatures');
+    verifier.verifyHeader(body, signature ?? '', secret, SIGNATURE_TOLERANCE_S);
   } catch (error) {
     if (!(error instanceof Stripe.errors.StripeSignatureVerificationError)) throw error;
     const stale = /tolerance/i.test(error.message);
-    throw new ProblemError(
-      stale ? 'stale_signature' : 'invalid_signature',
-      undefined,
-      {},
-      { cause: undefined },
-    );
+    throw stale
+      ? new ProblemError('stale_signature', SIGNATURE_DETAIL.stale)
+      : new ProblemError('invalid_signature', SIGNATURE_DETAIL.invalid);
   }
   const payload = body.toString('utf8');
   let parsed: z.infer<typeof eventSchema>;

@@ -5,6 +5,7 @@ import type { ProblemCode } from '../shared/problems.ts';
 import { ProblemError } from '../shared/problems.ts';
 import { AddressLimit } from './address-limit.ts';
 import type { Billing } from './context.ts';
+import { onlyBy, parsedBody } from './methods.ts';
 import { planText, sendPage, timeText, wantsPage } from './pages.ts';
 import { type Settlement, settle } from './settle.ts';
 
@@ -23,7 +24,8 @@ export type SuccessState =
       at: number | null;
     }
   | {
-      status: 'pending' | 'payment_failed' | 'canceled' | 'unknown_price';
+      /** `open`: the buyer has not paid yet; `pending`: paid, and Stripe waits for the money. */
+      status: 'open' | 'pending' | 'payment_failed' | 'canceled' | 'unknown_price';
       purchaseId: string;
       createdAt: number;
     }
@@ -39,13 +41,15 @@ export function successRoutes(billing: Billing): Router {
     const sessionId = readSessionId(billing, request.query.session_id);
     const state = await look(request, sessionId);
     if (wantsPage(request)) showState(billing, response, state, sessionId);
-    else response.status(state.status === 'not_found' ? 404 : 200).json(stateJson(state));
+    else if (state.status === 'not_found') throw refusal(state);
+    else response.json(stateJson(state));
   });
 
   router.post(
     '/billing/success/claim',
     express.json({ limit: '4kb' }),
     express.urlencoded({ extended: false, limit: '4kb' }),
+    parsedBody,
     async (request, response) => {
       const sessionId = readSessionId(billing, request.body?.session_id);
       const before = await look(request, sessionId);
@@ -64,13 +68,8 @@ export function successRoutes(billing: Billing): Router {
       showState(billing, response, state, sessionId);
     },
   );
-  router.get('/billing/success/claim', (_request, response) => {
-    response.set('Allow', 'POST');
-    throw new ProblemError(
-      'method_not_allowed',
-      'A key is claimed with the button on the page you were sent to after paying.',
-    );
-  });
+  router.all('/billing/success/claim', onlyBy('POST'));
+  router.all('/billing/success', onlyBy('GET'));
   return router;
 }
 
@@ -104,8 +103,14 @@ async function stateOf(
   const known = await billing.keystore.findReveal(sessionId);
   if (known?.reveal) return revealedState(known);
   await misses.spend(request);
-  const settlement = await settle(billing, sessionId, 'success_page');
-  if (settlement.outcome !== 'not_found') await misses.refund(request);
+  let missed = false;
+  let settlement: Settlement;
+  try {
+    settlement = await settle(billing, sessionId, 'success_page');
+    missed = settlement.outcome === 'not_found';
+  } finally {
+    if (!missed) await misses.refund(request);
+  }
   if (settlement.outcome === 'provisioned' || settlement.outcome === 'already_provisioned') {
     const provisioned = await billing.keystore.findReveal(sessionId);
     if (provisioned?.reveal) return revealedState(provisioned);
@@ -118,12 +123,17 @@ function revealedState({ purchase, reveal }: RevealState): SuccessState {
   const status = (
     { sealed: 'ready', claimed: 'claimed', expired: 'reveal_expired', revoked: 'revoked' } as const
   )[reveal.state];
-  const at = reveal.state === 'claimed' ? reveal.claimedAt : reveal.expiresAt;
+  const at = {
+    claimed: reveal.claimedAt,
+    sealed: reveal.expiresAt,
+    expired: reveal.expiresAt,
+    revoked: null,
+  }[reveal.state];
   return { status, planId: purchase.planId ?? '', keyId: reveal.keyId, lastFour: reveal.lastFour, at };
 }
 
 function unprovisionedState(settlement: Settlement): SuccessState {
-  if (settlement.outcome === 'not_found') return { status: 'not_found' };
+  if (settlement.outcome === 'not_found' || settlement.outcome === 'not_ours') return { status: 'not_found' };
   const about = { purchaseId: settlement.purchase.id, createdAt: settlement.purchase.createdAt };
   switch (settlement.outcome) {
     case 'failed':
@@ -133,13 +143,14 @@ function unprovisionedState(settlement: Settlement): SuccessState {
     case 'unknown_price':
     case 'wrong_mode_price':
       return { status: 'unknown_price', ...about };
+    case 'open':
+      return { status: 'open', ...about };
     default:
       return { status: 'pending', ...about };
   }
 }
 
-function stateJson(state: SuccessState): object {
-  if (state.status === 'not_found') return new ProblemError('purchase_not_found').toProblem();
+function stateJson(state: Exclude<SuccessState, { status: 'not_found' }>): object {
   if ('keyId' in state) {
     return {
       status: state.status,
@@ -154,8 +165,13 @@ function stateJson(state: SuccessState): object {
   return {
     status: state.status,
     purchase_id: state.purchaseId,
-    ...(state.status === 'pending' ? { poll_after_ms: 2000 } : {}),
+    ...(isWaiting(state) ? { poll_after_ms: 2000 } : {}),
   };
+}
+
+/** Whether looking again later can show something else. */
+function isWaiting(state: SuccessState): state is Extract<SuccessState, { purchaseId: string }> {
+  return state.status === 'open' || state.status === 'pending';
 }
 
 /** Why there is nothing to claim. */
@@ -164,7 +180,8 @@ function refusal(state: SuccessState): ProblemError {
     ready: 'already_claimed',
     claimed: 'already_claimed',
     reveal_expired: 'reveal_expired',
-    revoked: 'reveal_expired',
+    revoked: 'reveal_revoked',
+    open: 'payment_pending',
     pending: 'payment_pending',
     payment_failed: 'payment_failed',
     canceled: 'purchase_canceled',

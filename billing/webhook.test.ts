@@ -161,6 +161,14 @@ it('Stripe away: the event waits in the inbox and is worked off when Stripe is b
   });
   expect([page.status, page.headers.get('refresh')]).toEqual([503, '5']);
   const text = await page.text();
+  expect(text).toContain('This page tries again by itself');
+  const claim = await fetch(`${test.url}/billing/success/claim`, {
+    method: 'POST',
+    headers: { Accept: 'text/html' },
+    body: new URLSearchParams({ session_id: sessionId }),
+  });
+  expect([claim.status, claim.headers.get('refresh')]).toEqual([503, null]);
+  expect(await claim.text()).not.toContain('tries again by itself');
   expect(text).toContain('Stripe cannot be reached');
   expect(text).not.toMatch(/at .*\.ts:/);
   await test.control('/faults/clear');
@@ -174,13 +182,13 @@ it('Stripe away: the event waits in the inbox and is worked off when Stripe is b
   );
 });
 
-it('an event left in the inbox by a stop is worked off after the start', async () => {
+it('an event left in the inbox by a stop is worked off after the start, by asking Stripe what it was about', async () => {
   const sessionId = await test.buy('pro');
   await test.stopBilling();
-  const left = event({ data: { object: { id: sessionId, object: 'checkout.session' } } });
+  const [left] = (await test.stripe.events.list({ type: 'checkout.session.completed', limit: 1 })).data;
   await test.keystore.receiveEvent({
-    id: left.id,
-    type: left.type,
+    id: left!.id,
+    type: left!.type,
     mode: 'test',
     apiVersion: null,
     objectId: sessionId,
@@ -190,6 +198,39 @@ it('an event left in the inbox by a stop is worked off after the start', async (
   await test.restart();
   await vi.waitFor(async () =>
     expect(await test.keystore.findPurchase(sessionId)).toMatchObject({ status: 'provisioned' }),
+  );
+});
+
+it('an event that Stripe no longer knows fails for good, and is kept', async () => {
+  await test.stopBilling();
+  const lost = event();
+  await test.keystore.receiveEvent({
+    id: lost.id,
+    type: lost.type,
+    mode: 'test',
+    apiVersion: null,
+    objectId: lost.data.object.id,
+    payload: JSON.stringify(lost),
+    createdAt: Date.now(),
+  });
+  await test.restart();
+  await vi.waitFor(async () =>
+    expect(await stored(lost.id)).toMatchObject({ status: 'failed', outcome: 'not_found' }),
+  );
+});
+
+it('a stop in the middle of the work gives it back: the next process need not wait for the lease', async () => {
+  const sessionId = await test.buy('pro');
+  await test.control('/faults', { hang_ms: 60_000, count: 1000, paths: ['/v1/checkout/sessions'] });
+  const [completed] = (await test.stripe.events.list({ type: 'checkout.session.completed', limit: 1 })).data;
+  await test.control(`/events/${completed!.id}/deliver`);
+  await vi.waitFor(async () => expect((await stored(completed!.id))?.attempts).toBe(1));
+  await test.stopBilling();
+  await test.control('/faults/clear');
+  await test.restart();
+  await vi.waitFor(
+    async () => expect(await test.keystore.findPurchase(sessionId)).toMatchObject({ status: 'provisioned' }),
+    10_000,
   );
 });
 

@@ -1,6 +1,7 @@
 import express, { type Router } from 'express';
 import { ProblemError } from '../shared/problems.ts';
 import type { Billing } from './context.ts';
+import { onlyBy } from './methods.ts';
 import { readSignedEvent } from './stripe-webhook.ts';
 
 /** Largest webhook body taken. Stripe's events are a few kilobytes; the largest seen are well below this. */
@@ -31,11 +32,10 @@ export function webhookRoutes(billing: Billing): Router {
     }
     const outcome = await keystore.receiveEvent(event);
     response.json({ received: true, duplicate: outcome === 'duplicate' });
-    if (outcome !== 'duplicate') worker.wake();
+    if (outcome === 'duplicate') return;
+    const session = event.type.startsWith('checkout.session.') ? event.objectId : null;
+    worker.wake(session === null ? undefined : { eventId: event.id, sessionId: session });
   });
-  router.all(PATHS, (_request, response) => {
-    response.set('Allow', 'POST');
-    throw new ProblemError('method_not_allowed', "This address takes Stripe's webhooks, by POST.");
-  });
+  router.all(PATHS, onlyBy('POST'));
   return router;
 }

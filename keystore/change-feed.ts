@@ -21,6 +21,7 @@ export class ChangeFeed {
   readonly #listeners = new Set<(change: Change) => void>();
   #lastSeq = 0;
   #timer: NodeJS.Timeout | undefined;
+  #starting: Promise<void> | undefined;
   #reading: Promise<void> | undefined;
   #unread = false;
   #healthy = true;
@@ -31,11 +32,12 @@ export class ChangeFeed {
 
   /** Calls the listener for each change committed from now on. Returns the function that ends it. */
   async subscribe(listener: (change: Change) => void): Promise<() => void> {
-    if (!this.#timer) {
-      this.#lastSeq = await this.#newestSeq();
+    this.#starting ??= this.#newestSeq().then((seq) => {
+      this.#lastSeq = seq;
       this.#timer = setInterval(() => this.#poll(), this.#options.pollMs);
       this.#timer.unref();
-    }
+    });
+    await this.#starting;
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
   }
@@ -63,6 +65,8 @@ export class ChangeFeed {
     try {
       if (this.#options.changedByOthers()) this.#unread = true;
     } catch (error) {
+      // Whatever was missed is looked for as soon as the next look succeeds.
+      this.#unread = true;
       this.#failed(error);
       return;
     }
@@ -96,13 +100,19 @@ export class ChangeFeed {
       .where('seq', '>', this.#lastSeq)
       .orderBy('seq')
       .execute();
-    const [first] = rows;
     const last = rows.at(-1);
-    if (!first || !last) return;
+    if (!last) return;
     // A gap means that rows were pruned while this process slept.
-    const change = first.seq > this.#lastSeq + 1 ? 'everything' : [...new Set(rows.map((row) => row.key_id))];
+    const change =
+      last.seq - this.#lastSeq !== rows.length ? 'everything' : [...new Set(rows.map((row) => row.key_id))];
     this.#lastSeq = last.seq;
-    for (const listener of this.#listeners) listener(change);
+    for (const listener of this.#listeners) {
+      try {
+        listener(change);
+      } catch (error) {
+        this.#options.log.error({ err: error }, 'A listener to the change feed failed');
+      }
+    }
   }
 
   #failed(error: unknown): void {

@@ -1,6 +1,7 @@
 import type { Mode } from '../shared/keys.ts';
 import { redact } from '../shared/log.ts';
 import type { EventTable } from './schema.ts';
+import { sessionHash } from './session-hash.ts';
 import { inOneStep, type Step, type Store } from './store.ts';
 
 /** A Stripe event as received. */
@@ -9,15 +10,15 @@ export type ReceivedEvent = {
   type: string;
   mode: Mode;
   apiVersion: string | null;
-  /** The id of the object the event is about: what to look at. */
+  /** The id of the object the event is about: what to look at. Of a checkout session only the hash is kept. */
   objectId: string | null;
-  /** The body as it came. */
+  /** The body as it came. Kept with session ids blanked out. */
   payload: string;
   /** When Stripe made it, milliseconds. */
   createdAt: number;
 };
 
-/** An event that this process holds the lease of. */
+/** An event that this process holds the lease of. `objectId` is `null` for a checkout session: ask Stripe for the event. */
 export type LeasedEvent = {
   id: string;
   type: string;
@@ -46,8 +47,8 @@ export async function receiveEvent(
       type: event.type,
       mode: event.mode,
       api_version: event.apiVersion,
-      object_id: event.objectId,
-      payload: event.payload,
+      object_id: event.objectId && nameOf(event.objectId),
+      payload: redact(event.payload),
       status: 'pending',
       outcome: null,
       attempts: 0,
@@ -97,7 +98,7 @@ export async function leaseEvents(
     return due.map(({ id, type, object_id, attempts, received_at }) => ({
       id,
       type,
-      objectId: object_id,
+      objectId: object_id?.startsWith(SESSION_PREFIX) ? null : object_id,
       attempts: attempts + 1,
       receivedAt: received_at,
     }));
@@ -116,29 +117,10 @@ function dueEvents(db: Store['db'], now: number, limit: number) {
     .execute();
 }
 
-/** Marks an event done, with what it came to, and blanks session ids out of what is kept of it. */
+/** Marks an event done, with what it came to. */
 export async function completeEvent(store: Store, input: { id: string; outcome: string }): Promise<void> {
   await inOneStep(store, async ({ trx, now }) => {
-    const event = await trx
-      .selectFrom('events')
-      .select(['payload', 'object_id'])
-      .where('id', '=', input.id)
-      .executeTakeFirst();
-    if (!event) return;
-    await trx
-      .updateTable('events')
-      .set({
-        status: 'processed',
-        outcome: input.outcome,
-        error: null,
-        payload: redact(event.payload),
-        object_id: event.object_id && redact(event.object_id),
-        leased_by: null,
-        leased_until: null,
-        processed_at: now,
-      })
-      .where('id', '=', input.id)
-      .execute();
+    await trx.updateTable('events').set(done(input.outcome, now)).where('id', '=', input.id).execute();
   });
 }
 
@@ -150,18 +132,40 @@ export async function failEvent(
   store: Store,
   input: { id: string; outcome: string; error: string; retryAt: number | null },
 ): Promise<void> {
-  await store.db
-    .updateTable('events')
-    .set({
-      status: input.retryAt === null ? 'failed' : 'pending',
-      outcome: input.outcome,
-      error: redact(input.error),
-      next_attempt_at: input.retryAt ?? 0,
-      leased_by: null,
-      leased_until: null,
-    })
-    .where('id', '=', input.id)
-    .where('status', '=', 'pending')
+  await inOneStep(store, async ({ trx }) => {
+    await trx
+      .updateTable('events')
+      .set({
+        status: input.retryAt === null ? 'failed' : 'pending',
+        outcome: input.outcome,
+        error: redact(input.error),
+        next_attempt_at: input.retryAt ?? 0,
+        leased_by: null,
+        leased_until: null,
+      })
+      .where('id', '=', input.id)
+      .where('status', '=', 'pending')
+      .execute();
+  });
+}
+
+/** Gives back what a worker that stops had leased, so that the next one need not wait for the leases to run out. */
+export async function releaseLeases(store: Store, owner: string): Promise<void> {
+  await inOneStep(store, async ({ trx }) => {
+    await trx
+      .updateTable('events')
+      .set({ leased_by: null, leased_until: null })
+      .where('leased_by', '=', owner)
+      .execute();
+  });
+}
+
+/** Forgets events that were processed before a moment. Failed ones stay until somebody has dealt with them. */
+export async function forgetEvents({ trx }: Step, before: number): Promise<void> {
+  await trx
+    .deleteFrom('events')
+    .where('status', '=', 'processed')
+    .where('processed_at', '<', before)
     .execute();
 }
 
@@ -191,30 +195,30 @@ export async function findEvent(
     .executeTakeFirst();
 }
 
-/**
- * Once a session's purchase is provisioned, its events have nothing left to say: whatever waits or failed is closed and
- * its session id blanked out, so that the inbox opens no seal.
- */
-export async function redactSession({ trx, now }: Step, sessionId: string): Promise<void> {
-  const events = await trx
-    .selectFrom('events')
-    .select(['id', 'payload', 'status', 'outcome'])
-    .where('object_id', '=', sessionId)
+/** Once a session's purchase is provisioned, its events have nothing left to say: whatever waits or failed is closed. */
+export async function closeSessionEvents({ trx, now }: Step, hash: string): Promise<void> {
+  await trx
+    .updateTable('events')
+    .set(done('provisioned', now))
+    .where('object_id', '=', SESSION_PREFIX + hash)
+    .where('status', '!=', 'processed')
     .execute();
-  for (const event of events) {
-    await trx
-      .updateTable('events')
-      .set({
-        status: 'processed',
-        outcome: event.status === 'processed' ? event.outcome : 'provisioned',
-        error: null,
-        payload: redact(event.payload),
-        object_id: redact(sessionId),
-        leased_by: null,
-        leased_until: null,
-        processed_at: now,
-      })
-      .where('id', '=', event.id)
-      .execute();
-  }
+}
+
+function done(outcome: string, now: number) {
+  return {
+    status: 'processed' as const,
+    outcome,
+    error: null,
+    leased_by: null,
+    leased_until: null,
+    processed_at: now,
+  };
+}
+
+/** How `object_id` names a checkout session. */
+const SESSION_PREFIX = 'session:';
+
+function nameOf(objectId: string): string {
+  return /^cs_(live|test)_/.test(objectId) ? SESSION_PREFIX + sessionHash(objectId) : objectId;
 }

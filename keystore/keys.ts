@@ -25,18 +25,6 @@ export type KeyFacts = {
   monthStartHour: number;
 };
 
-/** A key as the operator sees it: everything but its hash. */
-export type KeyRecord = Omit<KeyFacts, 'hash' | 'tag' | 'monthStartHour'> & {
-  prefix: string;
-  name: string | null;
-  email: string | null;
-  stripeCustomerId: string | null;
-  subscriptionId: string | null;
-  purchaseId: string | null;
-  createdAt: number;
-  revokedReason: RevocationReason | null;
-};
-
 export type CreatedKey = { plaintext: string; id: string; lastFour: string };
 
 /** A key with its subscription and usage; `undefined` when there is none of this id. */
@@ -128,6 +116,7 @@ export async function createKeys(
           expires_at: key.expiresAt,
           revoked_at: null,
           revoked_reason: null,
+          replaced_by: null,
         })
         .execute();
       await step.audit({ actor, action: 'key.created', keyId: minted.id, details: { plan: key.planId } });
@@ -179,16 +168,21 @@ async function revokeInStep(
   await step.changed([input.id]);
 }
 
+export type RotatedKey = CreatedKey & {
+  /** When the old key ends, milliseconds; `null`: it has ended. */
+  oldKeyEndsAt: number | null;
+};
+
 /**
  * Replaces a key: the new one is written before the old one ends, in the same transaction, and shares its plan,
- * subscription, limits and quota. The old one works for `overlapMs` more, or not at all with 0.
+ * subscription, expiry, limits and quota. The old one works for `overlapMs` more, or not at all with 0.
  *
- * @returns the new key, or why there is none: a key that is revoked or expired cannot be rotated into a working one
+ * @returns the new key, or why there is none: a key that is revoked, expired or replaced already makes no other
  */
 export async function rotateKey(
   store: Store,
   input: { id: string; overlapMs: number; actor: string },
-): Promise<CreatedKey | 'not_found' | 'revoked' | 'expired'> {
+): Promise<RotatedKey | 'not_found' | 'revoked' | 'expired' | 'replaced'> {
   const old = await store.db
     .selectFrom('keys')
     .select(['prefix', 'mode'])
@@ -204,31 +198,35 @@ export async function rotateKey(
       .where('id', '=', input.id)
       .executeTakeFirstOrThrow();
     if (key.revoked_at !== null) return 'revoked';
+    // Before its expiry: what a replaced key expires at is the end of its overlap.
+    if (key.replaced_by !== null) return 'replaced';
     if (key.expires_at !== null && key.expires_at <= step.now) return 'expired';
     await step.trx
       .insertInto('keys')
       .values({ ...key, ...hashed, id: minted.id, last_four: minted.lastFour, created_at: step.now })
       .execute();
-    await step.audit({
-      actor: input.actor,
-      action: 'key.rotated',
-      keyId: minted.id,
-      customerId: key.customer_id,
-      details: { replaces: key.id, overlap_ms: input.overlapMs },
-    });
-    if (input.overlapMs <= 0) await revokeInStep(step, { id: key.id, reason: 'rotated', actor: input.actor });
-    else {
-      const end = step.now + input.overlapMs;
-      await step.trx
-        .updateTable('keys')
-        .set({ expires_at: Math.min(end, key.expires_at ?? end) })
-        .where('id', '=', key.id)
-        .execute();
-      await step.trx.updateTable('reveals').set({ sealed: null }).where('key_id', '=', key.id).execute();
-      await step.changed([key.id]);
+    const overlapEnd = step.now + input.overlapMs;
+    const oldKeyEndsAt = input.overlapMs > 0 ? Math.min(overlapEnd, key.expires_at ?? overlapEnd) : null;
+    await step.trx
+      .updateTable('keys')
+      .set({ replaced_by: minted.id, ...(oldKeyEndsAt === null ? {} : { expires_at: oldKeyEndsAt }) })
+      .where('id', '=', key.id)
+      .execute();
+    await step.trx.updateTable('reveals').set({ sealed: null }).where('key_id', '=', key.id).execute();
+    const details = { old_key: key.id, new_key: minted.id, old_key_ends_at: oldKeyEndsAt ?? step.now };
+    for (const keyId of [key.id, minted.id]) {
+      await step.audit({
+        actor: input.actor,
+        action: 'key.rotated',
+        keyId,
+        customerId: key.customer_id,
+        details,
+      });
     }
-    await step.changed([minted.id]);
-    return { plaintext: minted.plaintext, id: minted.id, lastFour: minted.lastFour };
+    if (oldKeyEndsAt === null)
+      await revokeInStep(step, { id: key.id, reason: 'rotated', actor: input.actor });
+    await step.changed([key.id, minted.id]);
+    return { plaintext: minted.plaintext, id: minted.id, lastFour: minted.lastFour, oldKeyEndsAt };
   });
 }
 
@@ -237,116 +235,12 @@ export async function upgradeKeyHash(
   store: Store,
   input: { id: string; from: string; to: string },
 ): Promise<void> {
-  await store.db
-    .updateTable('keys')
-    .set({ hash: input.to })
-    .where('id', '=', input.id)
-    .where('hash', '=', input.from)
-    .execute();
-}
-
-/**
- * Keys, newest first.
- *
- * @param filter.before only keys older than this one (its `createdAt` and `id`), for paging
- * @param filter.matching only keys whose id, last four characters, email, customer or subscription id equal this
- */
-export async function listKeys(
-  store: Store,
-  filter: {
-    limit: number;
-    planId?: string;
-    matching?: string;
-    id?: string;
-    before?: { createdAt: number; id: string };
-  },
-): Promise<KeyRecord[]> {
-  let query = store.db
-    .selectFrom('keys')
-    .leftJoin('subscriptions', 'subscriptions.id', 'keys.subscription_id')
-    .leftJoin('customers', 'customers.id', 'keys.customer_id')
-    .leftJoin('purchases', 'purchases.key_id', 'keys.root_id')
-    .selectAll('keys')
-    .select([
-      'customers.email',
-      'customers.stripe_customer_id',
-      'purchases.id as purchase_id',
-      'subscriptions.plan_id as subscription_plan_id',
-      'subscriptions.status',
-      'subscriptions.past_due_since',
-      'subscriptions.current_period_end',
-    ])
-    .orderBy('keys.created_at', 'desc')
-    .orderBy('keys.id', 'desc')
-    .limit(filter.limit);
-  const { id, planId, matching, before } = filter;
-  if (id) query = query.where('keys.id', '=', id);
-  if (planId)
-    query = query.where((where) =>
-      where(where.fn.coalesce('subscriptions.plan_id', 'keys.plan_id'), '=', planId),
-    );
-  if (matching) {
-    query = query.where((where) =>
-      where.or([
-        where('keys.id', '=', matching),
-        where('keys.last_four', '=', matching),
-        where('customers.email', '=', matching),
-        where('customers.stripe_customer_id', '=', matching),
-        where('keys.customer_id', '=', matching),
-        where('keys.subscription_id', '=', matching),
-      ]),
-    );
-  }
-  if (before) {
-    query = query.where((where) =>
-      where.or([
-        where('keys.created_at', '<', before.createdAt),
-        where.and([where('keys.created_at', '=', before.createdAt), where('keys.id', '<', before.id)]),
-      ]),
-    );
-  }
-  const month = monthStartHour(store.now());
-  const rows = await query.execute();
-  return Promise.all(
-    rows.map(async (row) => ({
-      id: row.id,
-      rootId: row.root_id,
-      mode: row.mode,
-      prefix: row.prefix,
-      lastFour: row.last_four,
-      name: row.name,
-      planId: row.subscription_plan_id ?? row.plan_id,
-      customerId: row.customer_id,
-      email: row.email,
-      stripeCustomerId: row.stripe_customer_id,
-      subscriptionId: row.subscription_id,
-      purchaseId: row.purchase_id,
-      subscription: row.status
-        ? { status: row.status, pastDueSince: row.past_due_since, currentPeriodEnd: row.current_period_end }
-        : null,
-      createdAt: row.created_at,
-      expiresAt: row.expires_at,
-      revokedAt: row.revoked_at,
-      revokedReason: row.revoked_reason,
-      usedThisMonth: await usageSince(store, row.root_id, month),
-    })),
-  );
-}
-
-/** One key as the operator sees it. */
-export async function findKey(store: Store, id: string): Promise<KeyRecord | undefined> {
-  return (await listKeys(store, { limit: 1, id }))[0];
-}
-
-/** What was done to a key, oldest first. */
-export async function keyHistory(
-  store: Store,
-  id: string,
-): Promise<{ at: number; actor: string; action: string; details: string | null }[]> {
-  return store.db
-    .selectFrom('audit')
-    .select(['at', 'actor', 'action', 'details'])
-    .where('key_id', '=', id)
-    .orderBy('seq')
-    .execute();
+  await inOneStep(store, async ({ trx }) => {
+    await trx
+      .updateTable('keys')
+      .set({ hash: input.to })
+      .where('id', '=', input.id)
+      .where('hash', '=', input.from)
+      .execute();
+  });
 }

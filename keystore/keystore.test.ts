@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { chmodSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
 import { afterEach, describe, expect, it, vi } from 'vitest';
@@ -111,11 +111,11 @@ describe('opening', () => {
       'NOT_A_KEYSTORE',
       /something else/,
     ],
-    ['folder', (path: string) => mkdirSync(path), 'SQLITE_CANTOPEN', /cannot be written/],
+    ['folder', (path: string) => mkdirSync(path), 'EISDIR', /cannot be written/],
   ])('refuses a %s and leaves it as it was', async (_name, make, code, message) => {
     const path = join(temporaryFolder(), 'k.sqlite');
     make(path);
-    const before = code === 'SQLITE_CANTOPEN' ? '' : readFileSync(path, 'latin1');
+    const before = code === 'EISDIR' ? '' : readFileSync(path, 'latin1');
     const error = await openTestKeystore({ url: `sqlite:${path}` }).catch((thrown) => thrown);
     expect(error).toMatchObject({ name: 'KeystoreOpenError', code });
     expect(error.message).toMatch(message);
@@ -149,7 +149,7 @@ describe('opening', () => {
     const script = `import('${join(process.cwd(), 'keystore/sqlite.ts')}').then(m => m.openSqlite('${path}')).catch(e => console.log(e.name, e.code, e.message))`;
     const output = await run(script, process.getuid?.() === 0 ? { uid: 65_534, gid: 65_534 } : {});
     expect(output).toMatch(
-      /^KeystoreOpenError SQLITE_(READONLY|CANTOPEN)\w* .*cannot be written by this user/,
+      /^KeystoreOpenError (SQLITE_(READONLY|CANTOPEN)\w*|EACCES) .*cannot be written by this user/,
     );
   });
 
@@ -202,10 +202,9 @@ describe('provisioning and claiming', () => {
     ]);
   });
 
-  it('of 50 concurrent provisionings and claims over two connections, one makes the key and one gets it', async () => {
+  it('provisioned in turn over two connections and claimed 50 times at once: one key, shown once', async () => {
     const url = newKeystoreUrl();
     const stores = [await keystore({ url }), await keystore({ url })];
-    // One connection's busy wait would hold up the other in this one thread, so each takes its turn whole.
     const outcomes: string[] = [];
     for (let round = 0; round < 25; round++) {
       for (const store of stores) outcomes.push((await store.provisionPurchase(purchase())).outcome);
@@ -221,17 +220,34 @@ describe('provisioning and claiming', () => {
   it('leaves neither plaintext nor session id anywhere on disk, sealed or claimed', async () => {
     const url = newKeystoreUrl();
     const store = await keystore({ url });
+    await store.recordPurchase({ sessionId: SESSION, mode: 'test', planId: 'pro', priceId: 'price_pro' });
     await store.receiveEvent(event('evt_1'));
+    await store.leaseEvents({ owner: 'a', limit: 1, leaseMs: 500 });
+    await store.failEvent({ id: 'evt_1', outcome: 'error', error: `no ${SESSION}`, retryAt: null });
     await store.provisionPurchase(purchase());
-    const sealedState = onDisk(url);
+    await store.receiveEvent(event('evt_2'));
+    const states = [onDisk(url)];
     const claim = await store.claimReveal({ sessionId: SESSION, actor: 'test' });
     if (claim.outcome !== 'claimed') throw new Error(claim.outcome);
-    const { secret } = parseKey(claim.plaintext)!;
-    for (const bytes of [sealedState, onDisk(url)]) expect(bytes).not.toContain(secret);
+    states.push(onDisk(url));
+    await store.completeEvent({ id: 'evt_2', outcome: 'already_provisioned' });
+    states.push(onDisk(url));
+    for (const bytes of states) {
+      expect(bytes.includes('evt_1')).toBe(true);
+      expect(bytes.includes(SESSION)).toBe(false);
+      expect(bytes.includes(parseKey(claim.plaintext)!.secret)).toBe(false);
+    }
     const raw = new Database(sqlitePath(url));
-    expect(JSON.stringify(raw.prepare('select * from events').all())).not.toContain(SESSION);
     expect(raw.prepare('select sealed from reveals').all()).toEqual([{ sealed: null }]);
     raw.close();
+  });
+
+  it('keeps its files from other users', async () => {
+    const url = newKeystoreUrl();
+    const store = await keystore({ url });
+    await store.provisionPurchase(purchase());
+    for (const suffix of ['', '-wal', '-shm'])
+      expect(statSync(sqlitePath(url) + suffix).mode & 0o077, suffix).toBe(0);
   });
 
   it('does not open for another session id, nor when the seal was moved to another purchase', async () => {
@@ -342,6 +358,19 @@ describe('subscriptions', () => {
     expect(await sync({ fetchedAt: 14, status: 'active' })).toBe('stale');
   });
 
+  it('a look stamped by a clock that has been set back since shuts out no other', async () => {
+    const store = await keystore({ now: () => 5000 });
+    const sync = (more: Partial<SubscriptionSnapshot>) =>
+      store.syncSubscription({
+        mode: 'test',
+        buyer: { stripeCustomerId: 'cus_1', email: null },
+        subscription: subscription(more),
+        actor: 't',
+      });
+    expect(await sync({ fetchedAt: 3_605_000 })).toBe('updated');
+    expect(await sync({ fetchedAt: 5000, status: 'canceled' })).toBe('updated');
+  });
+
   it('remembers since when it is past due, until it no longer is', async () => {
     const store = await keystore();
     const { purchase: made } = await store.provisionPurchase(purchase());
@@ -420,12 +449,43 @@ describe('keys', () => {
       usedThisMonth: 7,
       planId: 'pro',
     });
+    expect(fresh.oldKeyEndsAt).toBe(time + 1000);
+    expect(await store.rotateKey({ id: old.id, overlapMs: 9000, actor: 't' })).toBe('replaced');
     time += 1000;
-    expect(await store.rotateKey({ id: old.id, overlapMs: 1000, actor: 't' })).toBe('expired');
+    expect(await store.rotateKey({ id: old.id, overlapMs: 1000, actor: 't' })).toBe('replaced');
+    for (const id of [old.id, fresh.id])
+      expect((await store.keyHistory(id)).map((entry) => entry.action)).toContain('key.rotated');
     const third = await store.rotateKey({ id: fresh.id, overlapMs: 0, actor: 't' });
     if (typeof third === 'string') throw new Error(third);
     expect(await store.findKeyFacts(fresh.id)).toMatchObject({ revokedAt: time });
     expect(await store.findKeyFacts(third.id)).toMatchObject({ rootId: old.id, usedThisMonth: 7 });
+  });
+
+  it('an overlap never outlives the key, the new one keeps its expiry, and an expired one stays dead', async () => {
+    let time = 1000;
+    const store = await keystore({ now: () => time });
+    const old = await store.createKey({
+      mode: 'test',
+      prefix: 'tg',
+      planId: 'pro',
+      name: null,
+      expiresAt: 6000,
+      actor: 't',
+    });
+    const fresh = await store.rotateKey({ id: old.id, overlapMs: 60_000, actor: 't' });
+    if (typeof fresh === 'string') throw new Error(fresh);
+    expect(fresh.oldKeyEndsAt).toBe(6000);
+    expect(await store.findKeyFacts(fresh.id)).toMatchObject({ expiresAt: 6000 });
+    time = 6000;
+    expect(await store.rotateKey({ id: fresh.id, overlapMs: 1000, actor: 't' })).toBe('expired');
+  });
+
+  it('a key that was rotated before it was claimed can no longer be claimed, and says why', async () => {
+    const store = await keystore();
+    const { purchase: made } = await store.provisionPurchase(purchase());
+    await store.rotateKey({ id: made.keyId!, overlapMs: 60_000, actor: 't' });
+    expect(await store.findReveal(SESSION)).toMatchObject({ reveal: { state: 'revoked' } });
+    expect(await store.claimReveal({ sessionId: SESSION, actor: 't' })).toEqual({ outcome: 'revoked' });
   });
 
   it('lists, pages and finds', async () => {
@@ -485,7 +545,7 @@ describe('event inbox', () => {
     expect(await a.receiveEvent(event('evt_1'))).toBe('received');
     expect(await b.receiveEvent(event('evt_1'))).toBe('duplicate');
     expect(await a.leaseEvents({ owner: 'a', limit: 10, leaseMs: 500 })).toMatchObject([
-      { id: 'evt_1', attempts: 1, objectId: SESSION },
+      { id: 'evt_1', attempts: 1, objectId: null },
     ]);
     expect(await b.leaseEvents({ owner: 'b', limit: 10, leaseMs: 500 })).toEqual([]);
     time += 500;
@@ -523,6 +583,37 @@ describe('event inbox', () => {
     expect(await store.leaseEvents({ owner: 'a', limit: 1, leaseMs: 500 })).toMatchObject([{ attempts: 1 }]);
   });
 
+  it('gives leases back when a worker stops', async () => {
+    const store = await keystore();
+    await store.receiveEvent(event('evt_1'));
+    await store.leaseEvents({ owner: 'a', limit: 1, leaseMs: 500_000 });
+    expect(await store.leaseEvents({ owner: 'b', limit: 1, leaseMs: 500_000 })).toEqual([]);
+    await store.releaseLeases('b');
+    expect(await store.leaseEvents({ owner: 'b', limit: 1, leaseMs: 500_000 })).toEqual([]);
+    await store.releaseLeases('a');
+    expect(await store.leaseEvents({ owner: 'b', limit: 1, leaseMs: 500_000 })).toHaveLength(1);
+  });
+
+  it('forgets events that were processed and checkouts that came to nothing 90 days ago, and nothing else', async () => {
+    let time = 1000;
+    const store = await keystore({ now: () => time });
+    await store.receiveEvent(event('evt_done'));
+    await store.completeEvent({ id: 'evt_done', outcome: 'open' });
+    await store.receiveEvent(event('evt_failed'));
+    await store.failEvent({ id: 'evt_failed', outcome: 'unknown_price', error: 'x', retryAt: null });
+    const abandoned = `cs_test_${'Zz'.repeat(28)}`;
+    await store.recordPurchase({ sessionId: abandoned, mode: 'test', planId: 'pro', priceId: 'price_pro' });
+    await store.provisionPurchase(purchase());
+    time += 90 * 86_400_000;
+    await store.sweep();
+    expect(await store.findPurchase(abandoned)).toBeDefined();
+    time += 1;
+    await store.sweep();
+    expect(await store.findPurchase(abandoned)).toBeUndefined();
+    expect(await store.findPurchase(SESSION)).toMatchObject({ status: 'provisioned' });
+    expect(await store.findEvent('evt_done')).toBeUndefined();
+  });
+
   it('closes what waits for a session once its purchase is provisioned', async () => {
     const store = await keystore();
     await store.receiveEvent(event('evt_1'));
@@ -556,6 +647,24 @@ describe('change feed', () => {
       expect(seen.there.flat()).toEqual([made.keyId, made.keyId, made.keyId].slice(0, seen.there.length)),
     );
     await vi.waitFor(() => expect(seen.there.length).toBeGreaterThanOrEqual(2));
+  });
+
+  it('goes on after a listener that throws', async () => {
+    const store = await keystore();
+    const seen: Change[] = [];
+    await store.changes.subscribe(() => {
+      throw new Error('a bug of somebody');
+    });
+    await store.changes.subscribe((change) => seen.push(change));
+    const made = await store.createKey({
+      mode: 'test',
+      prefix: 'tg',
+      planId: 'p',
+      name: null,
+      expiresAt: null,
+      actor: 't',
+    });
+    await vi.waitFor(() => expect(seen).toEqual([[made.id]]));
   });
 
   it('says "everything" to one that slept through a pruning', async () => {
@@ -618,5 +727,37 @@ describe('usage ledger', () => {
     expect((await november.findKeyFacts(key.id))?.usedThisMonth).toBe(5);
     const december = await keystore({ url, now: () => time + 60_000 });
     expect((await december.findKeyFacts(key.id))?.usedThisMonth).toBe(0);
+  });
+});
+
+describe('a lock held by another process', () => {
+  it('is waited for without holding up this one, and given up on after a while', async () => {
+    const url = newKeystoreUrl();
+    const store = await keystore({ url });
+    const other = new Database(sqlitePath(url));
+    other.exec('begin immediate');
+    let ticks = 0;
+    const ticking = setInterval(() => ticks++, 5);
+    const waiting = store.checkWritable();
+    await vi.waitFor(() => expect(ticks).toBeGreaterThan(20));
+    other.exec('commit');
+    await waiting;
+    clearInterval(ticking);
+    other.close();
+  });
+
+  it('held for longer than anybody holds it, it is an error of the keystore, and nothing is half done', async () => {
+    const url = newKeystoreUrl();
+    const store = await keystore({ url });
+    const other = new Database(sqlitePath(url));
+    other.exec('begin immediate');
+    await expect(store.provisionPurchase(purchase())).rejects.toMatchObject({
+      name: 'KeystoreError',
+      code: 'SQLITE_BUSY',
+    });
+    other.exec('rollback');
+    other.close();
+    expect(await store.findPurchase(SESSION)).toBeUndefined();
+    expect((await store.provisionPurchase(purchase())).outcome).toBe('provisioned');
   });
 });

@@ -6,6 +6,7 @@ import { ChangeFeed } from './change-feed.ts';
 import { KeystoreOpenError } from './errors.ts';
 import * as inbox from './event-inbox.ts';
 import { deriveKey, type KeyHashCost, KeyHasher } from './key-hash.ts';
+import * as records from './key-records.ts';
 import * as keys from './keys.ts';
 import * as purchases from './purchases.ts';
 import * as reveals from './reveals.ts';
@@ -17,7 +18,8 @@ import * as usage from './usage-ledger.ts';
 export type { Change } from './change-feed.ts';
 export { KeystoreError, KeystoreOpenError } from './errors.ts';
 export type { LeasedEvent, ReceivedEvent } from './event-inbox.ts';
-export type { CreatedKey, KeyFacts, KeyRecord } from './keys.ts';
+export type { KeyRecord } from './key-records.ts';
+export type { CreatedKey, KeyFacts, NewKey } from './keys.ts';
 export type { Buyer, ProvisionPurchase, Purchase, SubscriptionSnapshot } from './purchases.ts';
 export { newPurchaseId } from './purchases.ts';
 export type { Claim, RevealState } from './reveals.ts';
@@ -38,6 +40,12 @@ export type KeystoreOptions = {
   /** The time, in milliseconds since the epoch. */
   now?: () => number;
 };
+
+/** What a check of the keystore writes and takes back: some pages. */
+const WRITE_CHECK_BYTES = 16_384;
+
+/** How long processed events and checkouts that came to nothing are kept. Stripe lists events for 30 days. */
+const HISTORY_KEPT_MS = 90 * 86_400_000;
 
 /** How long change notices are kept for gateways that were away; older ones cost them a whole reload. */
 const CHANGES_KEPT_MS = 3_600_000;
@@ -92,14 +100,15 @@ export async function openKeystore(options: KeystoreOptions) {
     revokeKey: bind(keys.revokeKey),
     rotateKey: bind(keys.rotateKey),
     upgradeKeyHash: bind(keys.upgradeKeyHash),
-    listKeys: bind(keys.listKeys),
-    findKey: bind(keys.findKey),
-    keyHistory: bind(keys.keyHistory),
+    listKeys: bind(records.listKeys),
+    findKey: bind(records.findKey),
+    keyHistory: bind(records.keyHistory),
 
     receiveEvent: bind(inbox.receiveEvent),
     leaseEvents: bind(inbox.leaseEvents),
     completeEvent: bind(inbox.completeEvent),
     failEvent: bind(inbox.failEvent),
+    releaseLeases: bind(inbox.releaseLeases),
     findEvent: bind(inbox.findEvent),
     inboxDepth: () => inbox.inboxDepth(store),
 
@@ -131,13 +140,11 @@ export async function openKeystore(options: KeystoreOptions) {
 
     /** Whether the keystore answers and can be written. @throws KeystoreError when not */
     async checkWritable(): Promise<void> {
-      await inOneStep(store, async ({ trx, now: at }) => {
-        const row = { name: 'checked_at', value: String(at) };
-        await trx
-          .insertInto('meta')
-          .values(row)
-          .onConflict((conflict) => conflict.column('name').doUpdateSet(row))
-          .execute();
+      await inOneStep(store, async ({ trx }) => {
+        // New pages, not an old row written over: on a full disk only those fail.
+        const row = { name: 'write_check', value: 'x'.repeat(WRITE_CHECK_BYTES) };
+        await trx.insertInto('meta').values(row).execute();
+        await trx.deleteFrom('meta').where('name', '=', row.name).execute();
       });
     },
 
@@ -146,10 +153,13 @@ export async function openKeystore(options: KeystoreOptions) {
       await readMeta(store, 'secret_check');
     },
 
-    /** Destroys seals whose time is up and forgets change notices nobody needs. */
+    /** Destroys seals whose time is up, and forgets what nobody needs: old change notices, events, abandoned checkouts. */
     async sweep(): Promise<{ expiredReveals: number }> {
       const expiredReveals = await reveals.destroyExpiredReveals(store);
-      await inOneStep(store, async ({ trx, now: at }) => {
+      await inOneStep(store, async (step) => {
+        const { trx, now: at } = step;
+        await inbox.forgetEvents(step, at - HISTORY_KEPT_MS);
+        await purchases.forgetPurchases(step, at - HISTORY_KEPT_MS);
         const newest = trx.selectFrom('changes').select(({ fn }) => fn.max('seq').as('seq'));
         await trx
           .deleteFrom('changes')

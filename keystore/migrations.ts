@@ -66,6 +66,7 @@ export function migrations({ autoId }: MigrationDialect): Record<string, Migrati
           .addColumn('expires_at', 'bigint')
           .addColumn('revoked_at', 'bigint')
           .addColumn('revoked_reason', 'text')
+          .addColumn('replaced_by', 'text')
           .execute();
         await db.schema.createIndex('keys_root').on('keys').column('root_id').execute();
         await db.schema.createIndex('keys_subscription').on('keys').column('subscription_id').execute();
@@ -149,6 +150,12 @@ export function migrations({ autoId }: MigrationDialect): Record<string, Migrati
           .addColumn('details', 'text')
           .execute();
         await db.schema.createIndex('audit_key').on('audit').columns(['key_id', 'seq']).execute();
+
+        await db.schema
+          .createIndex('purchases_updated')
+          .on('purchases')
+          .columns(['status', 'updated_at'])
+          .execute();
 
         await db.schema
           .createTable('changes')

@@ -1,10 +1,10 @@
-import { createHash } from 'node:crypto';
 import type { SubscriptionStatus } from '../shared/access.ts';
 import { randomBase62 } from '../shared/base62.ts';
 import { type Mode, mintKey } from '../shared/keys.ts';
-import { redactSession } from './event-inbox.ts';
+import { closeSessionEvents } from './event-inbox.ts';
 import type { PurchaseStatus, PurchaseTable } from './schema.ts';
 import { seal } from './seal.ts';
+import { sessionHash } from './session-hash.ts';
 import { inOneStep, type Step, type Store } from './store.ts';
 import { linkCustomer, writeSubscription } from './subscriptions.ts';
 
@@ -56,11 +56,6 @@ const PURCHASE_ID_PATTERN = /^pur_[0-9A-Za-z]{20}$/;
 /** A new id for a purchase of our own making. */
 export function newPurchaseId(): string {
   return `pur_${randomBase62(20)}`;
-}
-
-/** How a session id is kept: SHA-256 is enough, as the id is random and long. */
-export function sessionHash(sessionId: string): string {
-  return createHash('sha256').update(sessionId).digest('hex');
 }
 
 /** The purchase that a checkout session belongs to. */
@@ -174,7 +169,7 @@ export async function provisionPurchase(
       .selectAll()
       .where('session_hash', '=', hash)
       .executeTakeFirst();
-    await redactSession(step, input.sessionId);
+    await closeSessionEvents(step, hash);
     if (existing?.status === 'provisioned')
       return { purchase: toPurchase(existing), outcome: 'already_provisioned' };
     if (!minted || !hashed) throw new Error('A provisioned purchase lost its state');
@@ -214,6 +209,7 @@ export async function provisionPurchase(
         expires_at: null,
         revoked_at: null,
         revoked_reason: null,
+        replaced_by: null,
       })
       .execute();
     await trx
@@ -300,4 +296,13 @@ export function toPurchase(row: PurchaseTable): Purchase {
     createdAt: row.created_at,
     provisionedAt: row.provisioned_at,
   };
+}
+
+/** Forgets checkouts that nobody paid for, last touched before a moment. */
+export async function forgetPurchases({ trx }: Step, before: number): Promise<void> {
+  await trx
+    .deleteFrom('purchases')
+    .where('status', 'in', ['pending', 'failed', 'canceled'])
+    .where('updated_at', '<', before)
+    .execute();
 }

@@ -1,5 +1,6 @@
-import { type Purchase, sessionHash, toPurchase } from './purchases.ts';
+import { type Purchase, toPurchase } from './purchases.ts';
 import { openSeal } from './seal.ts';
+import { sessionHash } from './session-hash.ts';
 import { inOneStep, type Store } from './store.ts';
 
 /** What a success page may say of a purchase's key without showing it. */
@@ -7,6 +8,7 @@ export type RevealState = {
   purchase: Purchase;
   /** `null` before the purchase is provisioned. */
   reveal: null | {
+    /** `revoked`: switched off or replaced before it was claimed. */
     state: 'sealed' | 'claimed' | 'expired' | 'revoked';
     keyId: string;
     lastFour: string;
@@ -30,7 +32,15 @@ export async function findReveal(store: Store, sessionId: string): Promise<Revea
   const row = await store.db
     .selectFrom('reveals')
     .innerJoin('keys', 'keys.id', 'reveals.key_id')
-    .select(['reveals.key_id', 'sealed', 'reveals.expires_at', 'claimed_at', 'last_four', 'revoked_at'])
+    .select([
+      'reveals.key_id',
+      'sealed',
+      'reveals.expires_at',
+      'claimed_at',
+      'last_four',
+      'revoked_at',
+      'replaced_by',
+    ])
     .where('purchase_id', '=', purchase.id)
     .executeTakeFirst();
   if (!row) return { purchase: toPurchase(purchase), reveal: null };
@@ -64,7 +74,15 @@ export async function claimReveal(store: Store, input: { sessionId: string; acto
     const row = await trx
       .selectFrom('reveals')
       .innerJoin('keys', 'keys.id', 'reveals.key_id')
-      .select(['reveals.key_id', 'sealed', 'reveals.expires_at', 'claimed_at', 'last_four', 'revoked_at'])
+      .select([
+        'reveals.key_id',
+        'sealed',
+        'reveals.expires_at',
+        'claimed_at',
+        'last_four',
+        'revoked_at',
+        'replaced_by',
+      ])
       .where('purchase_id', '=', purchase.id)
       .executeTakeFirst();
     if (!row) return { outcome: 'not_provisioned' };
@@ -122,16 +140,16 @@ export async function destroyExpiredReveals(store: Store): Promise<number> {
   });
 }
 
-function revealState(
-  row: {
-    sealed: Uint8Array | null;
-    expires_at: number;
-    claimed_at: number | null;
-    revoked_at: number | null;
-  },
-  now: number,
-): 'sealed' | 'claimed' | 'expired' | 'revoked' {
+type RevealRow = {
+  sealed: Uint8Array | null;
+  expires_at: number;
+  claimed_at: number | null;
+  revoked_at: number | null;
+  replaced_by: string | null;
+};
+
+function revealState(row: RevealRow, now: number): 'sealed' | 'claimed' | 'expired' | 'revoked' {
   if (row.claimed_at !== null) return 'claimed';
-  if (row.revoked_at !== null) return 'revoked';
+  if (row.revoked_at !== null || row.replaced_by !== null) return 'revoked';
   return row.sealed === null || row.expires_at <= now ? 'expired' : 'sealed';
 }

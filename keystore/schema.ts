@@ -83,6 +83,8 @@ export type KeyTable = {
   expires_at: number | null;
   revoked_at: number | null;
   revoked_reason: RevocationReason | null;
+  /** The key that rotation made of this one. */
+  replaced_by: string | null;
 };
 
 export type RevealTable = {
@@ -110,7 +112,9 @@ export type EventTable = {
   type: string;
   mode: Mode;
   api_version: string | null;
+  /** What the event is about. A checkout session is named by the hash of its id. */
   object_id: string | null;
+  /** The body as received, with checkout session ids blanked out. */
   payload: string;
   status: EventStatus;
   /** What processing came to, in a word: `provisioned`, `unknown_price`, `unhandled`, ... */

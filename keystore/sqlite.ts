@@ -1,5 +1,6 @@
-import { mkdirSync } from 'node:fs';
+import { closeSync, mkdirSync, openSync } from 'node:fs';
 import { dirname } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
 import Database from 'better-sqlite3';
 import {
   type CompiledQuery,
@@ -26,8 +27,11 @@ import type { Schema } from './schema.ts';
 /** "TLGT": marks a SQLite file as a Tollgate keystore (`PRAGMA application_id`). */
 const APPLICATION_ID = 0x544c4754;
 
-/** How long a statement waits for another process's write, in milliseconds. Writes here take a few milliseconds. */
-const BUSY_TIMEOUT_MS = 5000;
+/** How long a write waits for those of other processes, in milliseconds. Writes here take a few milliseconds. */
+const BUSY_LIMIT_MS = 5000;
+/** SQLite waits for a lock by blocking the whole process, so it may do that only this long; the rest is waited for awake. */
+const BUSY_BLOCK_MS = 5;
+const BUSY_PAUSE_MS = 10;
 
 /** Prepared statements kept. The operations here have fewer; a list of ids makes one for each length. */
 const MAX_STATEMENTS = 300;
@@ -51,6 +55,7 @@ export async function openSqlite(path: string): Promise<OpenDatabase> {
     claimFile(raw, path);
     const db = new Kysely<Schema>({ dialect: new ImmediateSqliteDialect(raw) });
     await migrate(db, path);
+    raw.pragma(`busy_timeout = ${BUSY_BLOCK_MS}`);
     let seen = dataVersion(raw);
     return {
       db,
@@ -70,8 +75,9 @@ export async function openSqlite(path: string): Promise<OpenDatabase> {
 function openFile(path: string): Database.Database {
   try {
     mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
-    const raw = new Database(path, { timeout: BUSY_TIMEOUT_MS });
-    return raw;
+    // SQLite gives its other files the mode of this one: they hold buyers' addresses and sealed keys.
+    closeSync(openSync(path, 'a', 0o600));
+    return new Database(path, { timeout: BUSY_LIMIT_MS });
   } catch (error) {
     throw openError(path, error);
   }
@@ -130,7 +136,7 @@ function openError(path: string, error: unknown): KeystoreOpenError {
       { cause: error },
     );
   }
-  if (/^(SQLITE_READONLY|SQLITE_CANTOPEN|SQLITE_PERM|EACCES|EPERM|EROFS|ENOTDIR|EEXIST)/.test(code)) {
+  if (/^(SQLITE_READONLY|SQLITE_CANTOPEN|SQLITE_PERM|EACCES|EPERM|EROFS|ENOTDIR|EEXIST|EISDIR)/.test(code)) {
     return new KeystoreOpenError(
       `${path} cannot be written by this user (${code}). Check the owner and permissions of the file and its folder, or set KEYSTORE_URL to another file.`,
       code,
@@ -192,7 +198,16 @@ class ImmediateSqliteDriver extends SqliteDriver {
   }
 
   override async beginTransaction(connection: DatabaseConnection): Promise<void> {
-    await connection.executeQuery(Query.raw('begin immediate'));
+    const giveUp = performance.now() + BUSY_LIMIT_MS;
+    for (;;) {
+      try {
+        await connection.executeQuery(Query.raw('begin immediate'));
+        return;
+      } catch (error) {
+        if ((error as KeystoreError).code !== 'SQLITE_BUSY' || performance.now() > giveUp) throw error;
+      }
+      await pause(BUSY_PAUSE_MS * (0.5 + Math.random()));
+    }
   }
 
   override async rollbackTransaction(connection: DatabaseConnection): Promise<void> {

@@ -46,7 +46,8 @@ export async function writeSubscription(
     .selectAll()
     .where('id', '=', snapshot.id)
     .executeTakeFirst();
-  if (existing && existing.fetched_at > snapshot.fetchedAt) return 'stale';
+  // A look from the future was stamped by a clock that has been set back since; it must not shut out all others.
+  if (existing && existing.fetched_at > snapshot.fetchedAt && existing.fetched_at <= now) return 'stale';
   // Stripe never revives these two ("canceled" and "incomplete_expired" are terminal states).
   const ended = existing?.status === 'canceled' || existing?.status === 'incomplete_expired';
   if (ended && existing.status !== snapshot.status) return 'stale';
@@ -82,18 +83,15 @@ export async function writeSubscription(
 
   const keys = await trx.selectFrom('keys').select('id').where('subscription_id', '=', snapshot.id).execute();
   await step.changed(keys.map((key) => key.id));
-  await step.audit({
-    actor,
-    action: existing ? 'subscription.updated' : 'subscription.created',
-    customerId,
-    keyId: keys[0]?.id ?? null,
-    details: {
-      subscription: snapshot.id,
-      ...Object.fromEntries(
-        changed.map((column) => [column, { from: existing?.[column] ?? null, to: row[column] }]),
-      ),
-    },
-  });
+  const details = {
+    subscription: snapshot.id,
+    ...Object.fromEntries(
+      changed.map((column) => [column, { from: existing?.[column] ?? null, to: row[column] }]),
+    ),
+  };
+  const action = existing ? 'subscription.updated' : 'subscription.created';
+  const concerned = keys.length > 0 ? keys.map((key) => key.id) : [null];
+  for (const keyId of concerned) await step.audit({ actor, action, customerId, keyId, details });
   return 'updated';
 }
 

@@ -27,7 +27,11 @@ function explain(error: unknown): string {
   if (!(error instanceof ProblemError)) return startFailure(error);
   const { code, message, cause } = error;
   const said = cause instanceof Error ? ` (${cause.message})` : '';
-  if (code === 'stripe_unavailable') {
+  if (
+    code === 'stripe_unavailable' &&
+    !process.env.STRIPE_SECRET_KEY &&
+    !process.env.STRIPE_SECRET_KEY_FILE
+  ) {
     return `${message}${said}\nWithout STRIPE_SECRET_KEY this command uses the sandbox of a running "npm start".`;
   }
   return `${message}${said}`;

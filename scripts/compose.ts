@@ -8,6 +8,7 @@ import { type Keystore, openKeystore } from '../keystore/keystore.ts';
 import { type Sandbox, startSandbox } from '../sandbox/server.ts';
 import { type Config, loadConfig } from '../shared/config.ts';
 import type { Logger } from '../shared/log.ts';
+import { planVariable } from '../shared/plan-variables.ts';
 
 type Env = Readonly<Record<string, string | undefined>>;
 
@@ -52,7 +53,7 @@ export async function startTollgate(env: Env, createLog: (config: Config) => Log
         });
     if (sandbox) started.push(sandbox);
     const config = sandbox
-      ? loadConfig({ ...env, ...(await sandboxVariables(wanted, sandbox, env)) }, 'all')
+      ? loadConfig({ ...env, ...(await sandboxVariables(wanted, sandbox)) }, 'all')
       : wanted;
     const upstream = config.upstreamUrl ? null : await startDemoUpstream({ host: config.host, port: 0 });
     if (upstream) started.push(upstream);
@@ -72,18 +73,20 @@ export async function startTollgate(env: Env, createLog: (config: Config) => Log
 }
 
 /** What the sandbox stands in for: a key, a webhook secret, and a price for each plan that has one. */
-async function sandboxVariables(config: Config, sandbox: Sandbox, env: Env): Promise<Env> {
+async function sandboxVariables(config: Config, sandbox: Sandbox): Promise<Env> {
   const secretKey = `sk_test_${randomBytes(24).toString('hex')}`;
   const { secret } = sandbox.listen(`${config.localBillingUrl}/billing/webhook`);
   const stripe = createStripe({ secretKey, apiBase: sandbox.url });
-  const prices: string[] = [];
+  const prices: Record<string, string> = {};
   for (const plan of config.plans.plans) {
-    if (plan.price) prices.push(`${(await ensurePrice(stripe, plan)).object.id}:${plan.id}`);
+    if (plan.price)
+      prices[`PRICE_ID_TEST_${planVariable(plan.id)}`] = (await ensurePrice(stripe, plan)).object.id;
   }
   return {
+    ...prices,
     STRIPE_SECRET_KEY: secretKey,
     STRIPE_WEBHOOK_SECRET: secret,
+    STRIPE_WEBHOOK_SECRET_FILE: undefined,
     STRIPE_API_BASE: sandbox.url,
-    STRIPE_PRICE_MAP: [...prices, ...(env.STRIPE_PRICE_MAP ? [env.STRIPE_PRICE_MAP] : [])].join(';'),
   };
 }

@@ -54,8 +54,6 @@ async function demo(): Promise<number> {
     return 0;
   } finally {
     await tollgate.close();
-    destination.flushSync();
-    destination.end();
   }
 }
 

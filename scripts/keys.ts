@@ -8,7 +8,7 @@ import { createLogger } from '../shared/log.ts';
 import { fail, run } from './command.ts';
 
 const HOUR_MS = 3_600_000;
-const actor = `operator:${userInfo().username}`;
+const actor = `operator:${userName()}`;
 
 const program = new Command('keys').description('Create, find, revoke and rotate API keys.');
 program
@@ -53,6 +53,15 @@ program
 await run(program);
 
 type Json = { json?: boolean };
+
+/** A user id without an entry in the password file, as containers have it, has no name. */
+function userName(): string {
+  try {
+    return userInfo().username;
+  } catch {
+    return String(process.getuid?.() ?? 'unknown');
+  }
+}
 
 async function create(
   options: Json & { plan: string; name?: string; expires?: number; mode?: string },
@@ -155,9 +164,14 @@ async function rotate(id: string, options: Json & { overlap: number }): Promise<
   await withKeystore(async (keystore) => {
     const fresh = await keystore.rotateKey({ id, overlapMs: options.overlap, actor });
     if (fresh === 'not_found') fail(`There is no key with the id "${id}".`);
-    if (typeof fresh === 'string')
+    if (fresh === 'replaced') {
+      const successor = (await keystore.findKey(id))?.replacedBy;
+      fail(`Key ${id} was replaced by ${successor} before. Rotate that one.`);
+    }
+    if (typeof fresh === 'string') {
       fail(`Key ${id} is ${fresh}, and nothing brings it back. Make a new one with: npm run keys -- create`);
-    const ends = options.overlap > 0 ? time(Date.now() + options.overlap) : null;
+    }
+    const ends = fresh.oldKeyEndsAt === null ? null : time(fresh.oldKeyEndsAt);
     if (options.json)
       print({
         key: fresh.plaintext,
@@ -213,7 +227,8 @@ function toJson(key: KeyRecord, config: Config): Record<string, string | number 
     expires_at: key.expiresAt && time(key.expiresAt),
     revoked_at: key.revokedAt && time(key.revokedAt),
     revoked_reason: key.revokedReason,
-    rotated_from: key.rootId === key.id ? null : key.rootId,
+    replaced_by: key.replacedBy,
+    first_key: key.rootId === key.id ? null : key.rootId,
   };
 }
 

@@ -2,6 +2,7 @@ import { Command } from 'commander';
 import { ensurePaymentLink, ensurePrice, findPaymentLink, findPrice } from '../billing/stripe-catalogue.ts';
 import { createStripe } from '../billing/stripe-client.ts';
 import { loadConfig, urlHost } from '../shared/config.ts';
+import { planVariable } from '../shared/plan-variables.ts';
 import type { Plan } from '../shared/plans.ts';
 import { fail, run } from './command.ts';
 
@@ -30,6 +31,11 @@ async function paymentLink(options: Options): Promise<void> {
     apiBase: `http://${urlHost(config.host)}:${config.sandboxPort}`,
     mode: 'test' as const,
   };
+  if (account.mode === 'live' && !successUrl.startsWith('https:')) {
+    fail(
+      `A live payment link would send buyers to ${new URL(successUrl).origin}. Give the public https:// address with --base-url.`,
+    );
+  }
   const stripe = createStripe(account);
   const mapped = config.plans.priceForPlan(plan.id, account.mode);
 
@@ -59,7 +65,7 @@ async function paymentLink(options: Options): Promise<void> {
     payment_link: link.object.url,
     payment_link_was: link.action,
     redirect: successUrl,
-    environment: `PRICE_ID_${account.mode.toUpperCase()}_${plan.id.toUpperCase().replaceAll('-', '_')}=${priceId}`,
+    environment: `PRICE_ID_${account.mode.toUpperCase()}_${planVariable(plan.id)}=${priceId}`,
     price_map: `STRIPE_PRICE_MAP=${priceId}:${plan.id}`,
   });
 }

@@ -64,12 +64,13 @@ export function accessOf(
     }
     case 'unpaid':
       return { state: 'suspended', code: 'payment_past_due' };
-    case 'incomplete':
-      return { state: 'suspended', code: 'payment_required' };
     case 'paused':
       return { state: 'suspended', code: 'subscription_paused' };
     case 'canceled':
     case 'incomplete_expired':
       return { state: 'expired', code: 'subscription_ended' };
+    // A status that Stripe adds one day opens nothing until somebody has thought about it.
+    default:
+      return { state: 'suspended', code: 'payment_required' };
   }
 }

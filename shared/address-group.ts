@@ -5,6 +5,9 @@ import { isIP } from 'node:net';
  * (RFC 6177) and could otherwise change addresses with every request.
  */
 export function addressGroup(address: string): string {
+  // Some proxies write the port behind an IPv4 address.
+  const [, withoutPort] = /^(\d+\.\d+\.\d+\.\d+):\d+$/.exec(address) ?? [];
+  if (withoutPort) return withoutPort;
   if (address.startsWith('::ffff:') || isIP(address) !== 6) return address;
   const [left = '', right] = (address.split('%')[0] as string).split('::');
   const head = left === '' ? [] : left.split(':');

@@ -1,8 +1,10 @@
 import { readFileSync } from 'node:fs';
 import { BlockList, isIP } from 'node:net';
 import { dirname, isAbsolute, resolve } from 'node:path';
-import { z } from 'zod';
-import { KEY_PREFIX_PATTERN, type Mode } from './keys.ts';
+import type { z } from 'zod';
+import { variables } from './config-variables.ts';
+import type { Mode } from './keys.ts';
+import { redact } from './log.ts';
 import { type ConfigProblem, loadPlans, type PlanCatalogue } from './plans.ts';
 import { generateServerSecret } from './server-secret.ts';
 
@@ -20,6 +22,7 @@ export type StripeConfig = {
 };
 
 export type Config = {
+  /** Whether this is production: `NODE_ENV=production`, or a live Stripe key. */
   production: boolean;
   host: string;
   gatewayPort: number;
@@ -64,142 +67,19 @@ export class ConfigError extends Error {
   readonly problems: readonly ConfigProblem[];
 
   constructor(problems: readonly ConfigProblem[]) {
-    super(
-      [
-        `The configuration has ${problems.length === 1 ? 'a problem' : `${problems.length} problems`}. Nothing was started.`,
-        ...problems.map(
-          ({ variable, message, example }) =>
-            `  ${variable} ${message}${example ? `\n    for example: ${example}` : ''}`,
-        ),
-      ].join('\n'),
+    const lines = problems.map(
+      ({ variable, message, example }) =>
+        `  ${variable} ${message}${example ? `\n    for example: ${example}` : ''}`,
     );
+    const count = problems.length === 1 ? 'a problem' : `${problems.length} problems`;
+    // A secret in the wrong variable must not end up on the terminal.
+    super(redact([`The configuration has ${count}. Nothing was started.`, ...lines].join('\n')));
     this.name = 'ConfigError';
     this.problems = problems;
   }
 }
 
 type Env = Readonly<Record<string, string | undefined>>;
-
-const port = z.coerce
-  .number({ error: 'is not a port number' })
-  .int('is not a port number')
-  .min(0)
-  .max(65_535, 'is not a port number');
-const httpUrl = z
-  .string()
-  .refine(
-    (text) => URL.canParse(text) && /^https?:$/.test(new URL(text).protocol),
-    'is not an http:// or https:// address',
-  )
-  .refine(
-    (text) =>
-      !URL.canParse(text) || (!new URL(text).username && !new URL(text).hash && !new URL(text).search),
-    'has a user name, a query or a fragment; leave that out',
-  )
-  .transform((text) => text.replace(/\/+$/, ''));
-
-/** Each variable with what it must look like; `example` is shown beside a mistake. */
-const variables = {
-  HOST: { schema: z.string().min(1).default('127.0.0.1'), example: '127.0.0.1' },
-  GATEWAY_PORT: { schema: port.default(8010), example: '8010' },
-  BILLING_PORT: { schema: port.default(8011), example: '8011' },
-  SANDBOX_PORT: { schema: port.default(8012), example: '8012' },
-  INTERNAL_HOST: { schema: z.string().min(1).default('127.0.0.1'), example: '127.0.0.1' },
-  INTERNAL_PORT: { schema: port.default(8013), example: '8013' },
-  KEYSTORE_URL: {
-    schema: z
-      .string()
-      .regex(/^sqlite:.+/, 'is not the address of a keystore')
-      .default('sqlite:./data/keystore.sqlite'),
-    example: 'sqlite:/var/lib/tollgate/keystore.sqlite',
-  },
-  UPSTREAM_URL: { schema: httpUrl.optional(), example: 'http://127.0.0.1:3000' },
-  UPSTREAM_TIMEOUT_SECONDS: {
-    schema: z.coerce.number({ error: 'is not a number of seconds' }).min(1).max(3600).default(60),
-    example: '60',
-  },
-  STRIPE_SECRET_KEY: {
-    schema: z
-      .string()
-      .regex(
-        /^(sk|rk)_(test|live)_[0-9A-Za-z_]{4,}$/,
-        'is not a Stripe secret key (sk_...) or restricted key (rk_...)',
-      )
-      .optional(),
-    example: 'rk_test_...',
-  },
-  STRIPE_WEBHOOK_SECRET: {
-    schema: z
-      .string()
-      .regex(/^whsec_.{8,}$/, 'is not the signing secret of a webhook endpoint')
-      .optional(),
-    example: 'whsec_...',
-  },
-  STRIPE_API_BASE: { schema: httpUrl.optional(), example: 'http://127.0.0.1:8012' },
-  TOLLGATE_SECRET: {
-    schema: z
-      .string()
-      .refine((text) => Buffer.byteLength(text) >= 32, 'is shorter than 32 bytes')
-      .refine((text) => new Set(text).size >= 10, 'looks like a placeholder: make a random one')
-      .optional(),
-    example: 'the output of: openssl rand -base64 48',
-  },
-  PUBLIC_BILLING_URL: { schema: httpUrl.optional(), example: 'https://buy.example.com' },
-  PUBLIC_GATEWAY_URL: { schema: httpUrl.optional(), example: 'https://api.example.com' },
-  CHECKOUT_REDIRECT_ORIGINS: {
-    schema: list(
-      z
-        .string()
-        .refine(
-          (text) => URL.canParse(text) && new URL(text).origin === text,
-          'has an entry that is not an origin',
-        ),
-    ),
-    example: 'https://www.example.com,https://docs.example.com',
-  },
-  PRODUCT_NAME: {
-    schema: z.string().max(60, 'is longer than 60 characters').default('Demo API'),
-    example: 'Acme Weather API',
-  },
-  SUPPORT_EMAIL: { schema: z.email('is not an e-mail address').optional(), example: 'support@example.com' },
-  KEY_PREFIX: {
-    schema: z
-      .string()
-      .regex(KEY_PREFIX_PATTERN, 'is not 1 to 10 lower-case letters and digits')
-      .default('tg'),
-    example: 'acme',
-  },
-  KEY_HASH: {
-    schema: z
-      .string()
-      .regex(/^m=[0-9]{1,7},t=[0-9]{1,3},p=[0-9]{1,2}$/, 'is not Argon2id parameters')
-      .default('m=4096,t=1,p=1')
-      .transform((text) => text.match(/\d+/g)?.map(Number) as [number, number, number])
-      .refine(
-        ([m, t, p]) => m >= 8 * p && t >= 1 && p >= 1 && m <= 1_048_576,
-        'has Argon2id parameters out of range',
-      ),
-    example: 'm=4096,t=1,p=1 (memory in KiB, passes, lanes)',
-  },
-  REVEAL_TTL_HOURS: {
-    schema: z.coerce.number({ error: 'is not a number of hours' }).min(1).max(720).default(168),
-    example: '168',
-  },
-  TRUSTED_PROXIES: {
-    schema: list(
-      z.string().refine(isAddressOrRange, 'has an entry that is neither an IP address nor a range'),
-    ),
-    example: '10.0.0.0/8,127.0.0.1',
-  },
-  PLANS_FILE: { schema: z.string().min(1).optional(), example: './plans.yaml' },
-  LOG_LEVEL: {
-    schema: z
-      .enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'], { error: 'is not a log level' })
-      .default('info'),
-    example: 'info',
-  },
-  NODE_ENV: { schema: z.string().default('development'), example: 'production' },
-} as const;
 
 type Values = { [Name in keyof typeof variables]: z.output<(typeof variables)[Name]['schema']> };
 
@@ -221,7 +101,9 @@ const SECRET_VARIABLES = [
 export function loadConfig(env: Env, service: Service): Config {
   const problems: ConfigProblem[] = [];
   const values = readVariables(withSecretFiles(env, problems), problems);
-  const production = values.NODE_ENV === 'production';
+  // A live key takes real money, so it gets every check of production, whatever NODE_ENV says or forgets to say.
+  const live = values.STRIPE_SECRET_KEY !== undefined && stripeMode(values.STRIPE_SECRET_KEY) === 'live';
+  const production = values.NODE_ENV === 'production' || live;
   const { catalogue, problems: planProblems } = loadPlans(
     env,
     values.PLANS_FILE ?? './plans.yaml',
@@ -380,26 +262,6 @@ function localServerSecret(dataDir: string): { secret: string; file: string } {
     const message = `is unset, and none can be kept in the data folder: ${(error as Error).message}`;
     throw new ConfigError([{ variable: 'TOLLGATE_SECRET', message }]);
   }
-}
-
-function list(entry: z.ZodString) {
-  return z
-    .string()
-    .default('')
-    .transform((text) =>
-      text
-        .split(',')
-        .map((part) => part.trim())
-        .filter(Boolean),
-    )
-    .pipe(z.array(entry));
-}
-
-function isAddressOrRange(text: string): boolean {
-  const [address = '', bits, ...rest] = text.split('/');
-  const family = isIP(address);
-  if (family === 0 || rest.length > 0) return false;
-  return bits === undefined || (/^[0-9]{1,3}$/.test(bits) && Number(bits) <= (family === 4 ? 32 : 128));
 }
 
 function addToBlockList(blockList: BlockList, entry: string): void {

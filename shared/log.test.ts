@@ -24,6 +24,23 @@ describe('redaction', () => {
     for (const line of lines) expect(() => JSON.parse(line)).not.toThrow();
   });
 
+  it.each(secrets)('removes %s whatever stands around it', (secret) => {
+    for (const [before, after] of [
+      ['\n', '\n'],
+      ['%3D', '%26x'],
+      ['%2F', ''],
+      ['_', '_'],
+      ['x', 'x'],
+      ['key_', '-'],
+      ['"', '"'],
+      ['\u00e9', '\u00e9'],
+    ]) {
+      const text = `${before}${secret}${after}`;
+      expect(redact(text), JSON.stringify([before, after])).not.toContain(secret);
+      expect(redact(JSON.stringify({ text }))).not.toContain(secret);
+    }
+  });
+
   it('removes bearer credentials of any form and keeps the rest readable', () => {
     expect(redact('Authorization: Bearer abc.def-ghi, next')).toBe('Authorization: Bearer [redacted] next');
     expect(redact('evt_1 for cus_9 sub_8 in_7 is fine')).toBe('evt_1 for cus_9 sub_8 in_7 is fine');

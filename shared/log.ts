@@ -7,10 +7,11 @@ export type { Logger } from 'pino';
  * secret and restricted keys, webhook secrets, checkout session ids (they open a sealed key) and bearer credentials.
  */
 const SECRETS: readonly (readonly [RegExp, string])[] = [
-  [/\b(sk|rk)_(live|test)_[0-9A-Za-z_]+/g, '$1_$2_[redacted]'],
-  [/\bcs_(live|test)_[0-9A-Za-z]+/g, 'cs_$1_[redacted]'],
-  [/\bwhsec_[0-9A-Za-z+/=_-]+/g, 'whsec_[redacted]'],
-  [/\b([a-z][a-z0-9]{0,9}_(?:live|test)_)[0-9A-Za-z]{50}\b/g, '$1[redacted]'],
+  // No word boundaries: an escaped line break, a percent sign or an underscore may stand before a secret.
+  [/(sk|rk)_(live|test)_[0-9A-Za-z_]+/g, '$1_$2_[redacted]'],
+  [/cs_(live|test)_[0-9A-Za-z]+/g, 'cs_$1_[redacted]'],
+  [/whsec_[0-9A-Za-z+/=_-]+/g, 'whsec_[redacted]'],
+  [/([a-z0-9]+_(?:live|test)_)[0-9A-Za-z]{50,}/g, '$1[redacted]'],
   [/\b(Bearer|Basic)\s+[^\s"\\]+/gi, '$1 [redacted]'],
 ];
 
@@ -43,7 +44,7 @@ export function createLogger(options: {
   return options.destination ? pino(config, options.destination) : pino(config);
 }
 
-/** A destination that appends to a file without waiting for the disk on each line, readable by its owner only. */
-export function logFile(path: string): DestinationStream & { flushSync(): void; end(): void } {
-  return pino.destination({ dest: path, mkdir: true, mode: 0o600, sync: false });
+/** A destination that appends to a file, readable by its owner only. */
+export function logFile(path: string): DestinationStream {
+  return pino.destination({ dest: path, mkdir: true, mode: 0o600, sync: true });
 }

@@ -1,106 +1,9 @@
-import { existsSync, readFileSync } from 'node:fs';
-import { parse as parseYaml } from 'yaml';
-import { z } from 'zod';
-import { DEFAULT_GRACE_DAYS } from './access.ts';
-import type { Mode } from './keys.ts';
+import { existsSync } from 'node:fs';
+import type { ConfigProblem, MappedPrice, Plan, PlanCatalogue } from './plan.ts';
+import { readPlanFile } from './plan-file.ts';
+import { planVariable, readPriceIds, readPriceMap, readRateLimits } from './plan-variables.ts';
 
-/** One rate-limit window: at most `requests` in each `seconds`. */
-export type Window = { name: string; requests: number; seconds: number };
-
-/** What a plan costs: in the currency's smallest unit; `interval` is `null` for a one-time purchase. */
-export type Price = {
-  unitAmount: number;
-  currency: string;
-  interval: 'day' | 'week' | 'month' | 'year' | null;
-};
-
-/** What is sold. */
-export type Plan = {
-  id: string;
-  name: string;
-  description: string;
-  /** Hidden plans are not on the pricing page and cannot be bought through it; keys and payment links can have them. */
-  hidden: boolean;
-  price: Price | null;
-  /** Sorted from the shortest window to the longest. Empty: no rate limit. */
-  limits: readonly Window[];
-  /** Requests a calendar month (UTC); `null`: no quota. */
-  quota: number | null;
-  features: readonly string[];
-  /** Days a failed renewal keeps access. */
-  graceDays: number;
-};
-
-type MappedPrice = { priceId: string; planId: string; mode: Mode | null };
-
-/** The plans and the price map. */
-export type PlanCatalogue = {
-  plans: readonly Plan[];
-  /** The plan with this id, hidden or not. */
-  plan(id: string): Plan | undefined;
-  /**
-   * The plan that a Stripe price stands for. `wrong_mode`: the price is mapped, but for the other mode only;
-   * `unknown`: it is not in the catalogue, and whoever asked must say so loudly.
-   */
-  planForPrice(priceId: string, mode: Mode): Plan | 'unknown' | 'wrong_mode';
-  /** The Stripe price to sell a plan at: the first one mapped, the environment before the file. `undefined` while the plan has none in this mode. */
-  priceForPlan(planId: string, mode: Mode): string | undefined;
-};
-
-/** One thing wrong with a variable or with the plan file. */
-export type ConfigProblem = { variable: string; message: string; example?: string };
-
-const PLAN_ID = /^[a-z][a-z0-9_-]{0,31}$/;
-const PRICE_ID = /^price_[0-9A-Za-z_]{1,250}$/;
-const UNIT_SECONDS = { s: 1, m: 60, h: 3600, d: 86_400 } as const;
-const NAMED_WINDOWS = { second: 1, minute: 60, hour: 3600, day: 86_400 } as const;
-
-const MAX_WINDOW_SECONDS = 24 * 86_400;
-
-const windowSchema = z.strictObject({
-  requests: z.int().min(1).max(1_000_000_000),
-  per: z
-    .string()
-    .regex(
-      /^(second|minute|hour|day|[1-9][0-9]{0,5}[smhd])$/,
-      'is second, minute, hour, day, or a time such as 10s, 5m, 1h',
-    )
-    // A counter's end is a timer, and timers end at 2^31 ms; what lasts longer is what a quota is for.
-    .refine(
-      (per) => windowSeconds(per) <= MAX_WINDOW_SECONDS,
-      'is longer than 24 days: use `quota` for that',
-    ),
-});
-const priceIdsSchema = z
-  .array(z.string().regex(PRICE_ID, 'is a Stripe price id such as price_1AbC'))
-  .default([]);
-const planSchema = z.strictObject({
-  name: z.string().min(1).max(60),
-  description: z.string().max(300).default(''),
-  hidden: z.boolean().default(false),
-  price: z
-    .strictObject({
-      amount: z.number().min(0).max(999_999.99),
-      currency: z.string().regex(/^[a-z]{3}$/, 'is a three-letter code in lower case, such as usd'),
-      per: z.enum(['day', 'week', 'month', 'year', 'once']),
-    })
-    .optional(),
-  stripe_prices: z
-    .union([priceIdsSchema, z.strictObject({ test: priceIdsSchema, live: priceIdsSchema })])
-    .default([]),
-  limits: z.array(windowSchema).max(8).default([]),
-  quota: z.int().min(1).optional(),
-  features: z
-    .array(z.string().regex(/^[a-z0-9][a-z0-9._-]{0,63}$/, 'is lower-case letters, digits, dots, - and _'))
-    .default([]),
-  grace_days: z.number().min(0).max(365).default(DEFAULT_GRACE_DAYS),
-});
-const fileSchema = z.strictObject({
-  plans: z.record(z.string().regex(PLAN_ID, 'plan ids are lower-case letters, digits, - and _'), planSchema),
-});
-
-/** Currencies without a minor unit (Stripe, "Zero-decimal currencies"). */
-const ZERO_DECIMAL = new Set('bif clp djf gnf jpy kmf krw mga pyg rwf ugx vnd vuv xaf xof xpf'.split(' '));
+export type { ConfigProblem, Plan, PlanCatalogue, Price, Window } from './plan.ts';
 
 /**
  * Reads the plan catalogue: the plan file, with the environment's short forms on top (`STRIPE_PRICE_MAP`,
@@ -128,10 +31,13 @@ export function loadPlans(
       example: 'PLANS_FILE=./plans.yaml',
     });
   }
+  const inFile = new Set(plans.keys());
   readRateLimits(env, plans, problems);
-  readPriceMap(env, envPrices, problems);
   readPriceIds(env, plans, envPrices, problems);
+  readPriceMap(env, envPrices, problems);
+  const fromVariables = [...plans.keys()].filter((id) => !inFile.has(id));
   const prices = [...envPrices, ...filePrices];
+  checkNames(plans, fromVariables, prices, problems);
   checkPrices(plans, prices, problems);
   if (plans.size === 0 && problems.length === 0) {
     problems.push({
@@ -161,188 +67,6 @@ function createCatalogue(plans: readonly Plan[], prices: readonly MappedPrice[])
   };
 }
 
-/** How environment variables spell a plan's id: `my-plan` is `MY_PLAN`. */
-export function planVariable(planId: string): string {
-  return planId.toUpperCase().replaceAll('-', '_');
-}
-
-function readPlanFile(
-  file: string,
-  plans: Map<string, Plan>,
-  prices: MappedPrice[],
-  problems: ConfigProblem[],
-): void {
-  let raw: unknown;
-  try {
-    raw = parseYaml(readFileSync(file, 'utf8'));
-  } catch (error) {
-    const reason = (error as Error).message.split('\n')[0];
-    problems.push({ variable: 'PLANS_FILE', message: `${file} cannot be read: ${reason}` });
-    return;
-  }
-  const parsed = fileSchema.safeParse(raw);
-  if (!parsed.success) {
-    for (const issue of parsed.error.issues) {
-      problems.push({
-        variable: 'PLANS_FILE',
-        message: `${file}: ${issue.path.join('.') || 'top level'}: ${issue.message}`,
-      });
-    }
-    return;
-  }
-  for (const [id, plan] of Object.entries(parsed.data.plans)) {
-    const limits = plan.limits.map(toWindow).sort((a, b) => a.seconds - b.seconds);
-    for (const [i, limit] of limits.entries()) {
-      if (limits[i + 1]?.seconds === limit.seconds) {
-        problems.push({
-          variable: 'PLANS_FILE',
-          message: `${file}: plans.${id}.limits: two limits per ${limit.name}; keep one`,
-        });
-      }
-    }
-    plans.set(id, {
-      id,
-      name: plan.name,
-      description: plan.description,
-      hidden: plan.hidden,
-      price: plan.price ? toPrice(plan.price) : null,
-      limits,
-      quota: plan.quota ?? null,
-      features: plan.features,
-      graceDays: plan.grace_days,
-    });
-    const ids = plan.stripe_prices;
-    if (Array.isArray(ids)) for (const priceId of ids) prices.push({ priceId, planId: id, mode: null });
-    else
-      for (const mode of ['test', 'live'] as const)
-        for (const priceId of ids[mode]) prices.push({ priceId, planId: id, mode });
-  }
-}
-
-function toPrice(price: { amount: number; currency: string; per: string }): Price {
-  const unitAmount = Math.round(price.amount * (ZERO_DECIMAL.has(price.currency) ? 1 : 100));
-  return {
-    unitAmount,
-    currency: price.currency,
-    interval: price.per === 'once' ? null : (price.per as Price['interval']),
-  };
-}
-
-function windowSeconds(per: string): number {
-  return (
-    NAMED_WINDOWS[per as keyof typeof NAMED_WINDOWS] ??
-    Number(per.slice(0, -1)) * UNIT_SECONDS[per.slice(-1) as keyof typeof UNIT_SECONDS]
-  );
-}
-
-function toWindow(limit: { requests: number; per: string }): Window {
-  const seconds = windowSeconds(limit.per);
-  const name = Object.entries(NAMED_WINDOWS).find(([, length]) => length === seconds)?.[0] ?? limit.per;
-  return { name, requests: limit.requests, seconds };
-}
-
-function readRateLimits(
-  env: Readonly<Record<string, string | undefined>>,
-  plans: Map<string, Plan>,
-  problems: ConfigProblem[],
-): void {
-  for (const [variable, value] of Object.entries(env)) {
-    const suffix = /^RATE_LIMIT_([A-Z][A-Z0-9_]*)$/.exec(variable)?.[1];
-    if (!suffix || !value) continue;
-    if (!/^[1-9][0-9]{0,8}$/.test(value)) {
-      problems.push({
-        variable,
-        message: `is "${value}", not a number of requests a minute`,
-        example: `${variable}=600`,
-      });
-      continue;
-    }
-    const window: Window = { name: 'minute', requests: Number(value), seconds: 60 };
-    const existing = [...plans.values()].find((plan) => planVariable(plan.id) === suffix);
-    if (existing) {
-      const limits = [...existing.limits.filter((limit) => limit.seconds !== 60), window].sort(
-        (a, b) => a.seconds - b.seconds,
-      );
-      plans.set(existing.id, { ...existing, limits });
-    } else {
-      const id = suffix.toLowerCase();
-      plans.set(id, {
-        id,
-        name: id.charAt(0).toUpperCase() + id.slice(1),
-        description: '',
-        hidden: false,
-        price: null,
-        limits: [window],
-        quota: null,
-        features: [],
-        graceDays: DEFAULT_GRACE_DAYS,
-      });
-    }
-  }
-}
-
-function readPriceMap(
-  env: Readonly<Record<string, string | undefined>>,
-  prices: MappedPrice[],
-  problems: ConfigProblem[],
-): void {
-  const value = env.STRIPE_PRICE_MAP?.trim();
-  if (!value) return;
-  const bad = (message: string) =>
-    problems.push({
-      variable: 'STRIPE_PRICE_MAP',
-      message,
-      example: 'STRIPE_PRICE_MAP=price_1AbC:pro;price_2DeF:team',
-    });
-  let pairs: [string, unknown][];
-  if (value.startsWith('{')) {
-    try {
-      pairs = Object.entries(JSON.parse(value) as Record<string, unknown>);
-    } catch {
-      bad('is not valid JSON');
-      return;
-    }
-  } else {
-    pairs = value
-      .split(/[;,]/)
-      .filter((pair) => pair.trim())
-      .map((pair) => {
-        const [priceId = '', ...plan] = pair.split(':');
-        return [priceId.trim(), plan.join(':').trim()];
-      });
-  }
-  for (const [priceId, planId] of pairs) {
-    if (!PRICE_ID.test(priceId)) bad(`has "${priceId}" where a Stripe price id should be`);
-    else if (typeof planId !== 'string' || !planId) bad(`names no plan for ${priceId}`);
-    else prices.push({ priceId, planId, mode: null });
-  }
-}
-
-function readPriceIds(
-  env: Readonly<Record<string, string | undefined>>,
-  plans: Map<string, Plan>,
-  prices: MappedPrice[],
-  problems: ConfigProblem[],
-): void {
-  for (const [variable, value] of Object.entries(env)) {
-    const suffix = /^PRICE_ID_([A-Z][A-Z0-9_]*)$/.exec(variable)?.[1];
-    if (!suffix || !value) continue;
-    const whole = [...plans.keys()].find((id) => planVariable(id) === suffix);
-    const [, modeName, rest] = /^(LIVE|TEST)_(.+)$/.exec(suffix) ?? [];
-    const mode = whole || !modeName ? null : (modeName.toLowerCase() as Mode);
-    const wanted = mode ? (rest as string) : suffix;
-    const planId =
-      whole ?? [...plans.keys()].find((id) => planVariable(id) === wanted) ?? wanted.toLowerCase();
-    if (!PRICE_ID.test(value)) {
-      problems.push({
-        variable,
-        message: `is "${value}", not a Stripe price id`,
-        example: `${variable}=price_1AbC`,
-      });
-    } else prices.push({ priceId: value, planId, mode });
-  }
-}
-
 function checkPrices(
   plans: Map<string, Plan>,
   prices: readonly MappedPrice[],
@@ -353,8 +77,8 @@ function checkPrices(
   for (const price of prices) {
     if (!plans.has(price.planId)) {
       problems.push({
-        variable: 'STRIPE_PRICE_MAP',
-        message: `${price.priceId} is for the plan "${price.planId}", which does not exist (plans: ${known})`,
+        variable: price.variable,
+        message: `${price.priceId} stands for the plan "${price.planId}", which does not exist (plans: ${known})`,
         example: `RATE_LIMIT_${planVariable(price.planId)}=600 defines it`,
       });
     }
@@ -366,5 +90,32 @@ function checkPrices(
       });
     }
     seen.set(price.priceId, price);
+  }
+}
+
+/** Plans that variables cannot tell apart, and plans that came from a variable which may have been meant for something else. */
+function checkNames(
+  plans: Map<string, Plan>,
+  fromVariables: readonly string[],
+  prices: readonly MappedPrice[],
+  problems: ConfigProblem[],
+): void {
+  const seen = new Map<string, string>();
+  for (const id of plans.keys()) {
+    const other = seen.get(planVariable(id));
+    if (other)
+      problems.push({
+        variable: 'PLANS_FILE',
+        message: `the plans "${other}" and "${id}" have the same variables: rename one`,
+      });
+    seen.set(planVariable(id), id);
+  }
+  for (const id of fromVariables) {
+    if (prices.some((price) => price.planId === id)) continue;
+    problems.push({
+      variable: `RATE_LIMIT_${planVariable(id)}`,
+      message: `is for a plan "${id}" that is not in the plan file and has no price`,
+      example: `PRICE_ID_${planVariable(id)}=price_1AbC defines it; or unset the variable`,
+    });
   }
 }

@@ -119,6 +119,11 @@ const TABLE = {
   ],
   payment_failed: [402, 'Payment failed', 'Buy again with another payment method.'],
   purchase_canceled: [410, 'Checkout expired', 'Start again from the pricing page.'],
+  reveal_revoked: [
+    410,
+    'Key switched off',
+    'The key was switched off or replaced before it was claimed. Contact the seller.',
+  ],
   unknown_price: [
     409,
     'Product not set up',

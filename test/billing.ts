@@ -1,3 +1,4 @@
+import { resolve } from 'node:path';
 import Database from 'better-sqlite3';
 import Stripe from 'stripe';
 import { type BillingServer, startBilling } from '../billing/server.ts';
@@ -61,7 +62,7 @@ export async function startBillingUnderTest(env: Record<string, string> = {}): P
     STRIPE_SECRET_KEY: secretKey,
     STRIPE_WEBHOOK_SECRET: webhookSecret,
     STRIPE_API_BASE: sandbox.url,
-    PLANS_FILE: 'plans.yaml',
+    PLANS_FILE: resolve('plans.yaml'),
     SUPPORT_EMAIL: 'help@example.com',
   };
   const prices: Record<string, string> = {};

@@ -32,7 +32,14 @@ describe('npm run keys', () => {
     expect(JSON.stringify(shown)).not.toContain(made.key.slice(20));
     const rotated = await json('rotate', made.key_id, '--overlap', '1h');
     expect(rotated).toMatchObject({ replaces: made.key_id });
-    expect(await json('show', rotated.key_id)).toMatchObject({ rotated_from: made.key_id });
+    expect(await json('show', rotated.key_id)).toMatchObject({ first_key: made.key_id });
+    expect(await json('show', made.key_id)).toMatchObject({
+      replaced_by: rotated.key_id,
+      expires_at: rotated.old_key_ends_at,
+    });
+    expect((await keys('rotate', made.key_id)).output).toBe(
+      `Key ${made.key_id} was replaced by ${rotated.key_id} before. Rotate that one.\n`,
+    );
     expect(await json('revoke', made.key_id)).toEqual({ key_id: made.key_id, outcome: 'revoked' });
     expect(await json('revoke', made.key_id)).toEqual({ key_id: made.key_id, outcome: 'already_revoked' });
     expect((await keys('rotate', made.key_id)).output).toContain('nothing brings it back');
@@ -101,6 +108,34 @@ describe('npm run payment-link', () => {
       (await test.stripe.products.list()).data.filter((product) => product.name === 'Team'),
     ).toHaveLength(1);
     expect((await link('--plan', 'team')).output).toMatch(/Payment link {2}http.*\n.*Leads to/);
+  });
+
+  it('makes a new price when the old one was archived', async () => {
+    const { STRIPE_PRICE_MAP, ...environment } = test.environment;
+    const run = async () =>
+      JSON.parse(
+        (await runProgram('scripts/payment-link.ts', environment, ['--plan', 'free', '--json'])).output,
+      );
+    const first = await run();
+    await test.stripe.prices.update(first.price, { active: false });
+    const second = await run();
+    expect(second.price).not.toBe(first.price);
+    expect((await test.stripe.prices.retrieve(second.price)).active).toBe(true);
+    expect(await run()).toMatchObject({ price: second.price, payment_link_was: 'found' });
+  });
+
+  it('never makes a live link to an address that only this machine has', async () => {
+    const run = await runProgram(
+      'scripts/payment-link.ts',
+      {
+        STRIPE_SECRET_KEY: 'sk_live_0123456789',
+        KEYSTORE_URL: `sqlite:${temporaryFolder()}/k.sqlite`,
+        TOLLGATE_SECRET: SERVER_SECRET,
+      },
+      ['--plan', 'pro'],
+    );
+    expect(run.code).toBe(1);
+    expect(run.output).toContain('Give the public https:// address with --base-url.');
   });
 
   it('leads to a key', async () => {

@@ -1,7 +1,10 @@
 import { type ChildProcess, spawn } from 'node:child_process';
+import { mkdtempSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 const ROOT = join(import.meta.dirname, '..');
+const WORKING_FOLDER = mkdtempSync(join(tmpdir(), 'tollgate-test-'));
 
 /** A program of the project in a process of its own. */
 export type RunningProgram = {
@@ -21,8 +24,9 @@ export function startProgram(
   args: string[] = [],
 ): RunningProgram {
   const child = spawn(process.execPath, [join(ROOT, script), ...args], {
-    cwd: ROOT,
-    env: { PATH: process.env.PATH, ...env },
+    // Not the project's own folder: a developer's .env must not reach the tests.
+    cwd: WORKING_FOLDER,
+    env: { PATH: process.env.PATH, PLANS_FILE: join(ROOT, 'plans.yaml'), ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   let text = '';

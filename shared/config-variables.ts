@@ -1,0 +1,159 @@
+import { isIP } from 'node:net';
+import { z } from 'zod';
+import { KEY_PREFIX_PATTERN } from './keys.ts';
+
+const port = z.coerce
+  .number({ error: 'is not a port number' })
+  .int('is not a port number')
+  .min(0)
+  .max(65_535, 'is not a port number');
+const httpUrl = z
+  .string()
+  .refine(
+    (text) => URL.canParse(text) && /^https?:$/.test(new URL(text).protocol),
+    'is not an http:// or https:// address',
+  )
+  .refine(
+    (text) =>
+      !URL.canParse(text) || (!new URL(text).username && !new URL(text).hash && !new URL(text).search),
+    'has a user name, a query or a fragment; leave that out',
+  )
+  .transform((text) => text.replace(/\/+$/, ''));
+
+/** Each variable with what it must look like; `example` is shown beside a mistake. */
+export const variables = {
+  HOST: { schema: z.string().min(1).default('127.0.0.1'), example: '127.0.0.1' },
+  GATEWAY_PORT: { schema: port.default(8010), example: '8010' },
+  BILLING_PORT: { schema: port.default(8011), example: '8011' },
+  SANDBOX_PORT: { schema: port.default(8012), example: '8012' },
+  INTERNAL_HOST: { schema: z.string().min(1).default('127.0.0.1'), example: '127.0.0.1' },
+  INTERNAL_PORT: { schema: port.default(8013), example: '8013' },
+  KEYSTORE_URL: {
+    schema: z
+      .string()
+      .regex(/^sqlite:.+/, 'is not the address of a keystore')
+      .default('sqlite:./data/keystore.sqlite'),
+    example: 'sqlite:/var/lib/tollgate/keystore.sqlite',
+  },
+  UPSTREAM_URL: { schema: httpUrl.optional(), example: 'http://127.0.0.1:3000' },
+  UPSTREAM_TIMEOUT_SECONDS: {
+    schema: z.coerce.number({ error: 'is not a number of seconds' }).min(1).max(3600).default(60),
+    example: '60',
+  },
+  STRIPE_SECRET_KEY: {
+    schema: z
+      .string()
+      .regex(
+        /^(sk|rk)_(test|live)_[0-9A-Za-z_]{4,}$/,
+        'is not a Stripe secret key (sk_...) or restricted key (rk_...)',
+      )
+      .optional(),
+    example: 'rk_test_...',
+  },
+  STRIPE_WEBHOOK_SECRET: {
+    schema: z
+      .string()
+      .regex(/^whsec_.{8,}$/, 'is not the signing secret of a webhook endpoint')
+      .optional(),
+    example: 'whsec_...',
+  },
+  STRIPE_API_BASE: { schema: withoutPath(httpUrl).optional(), example: 'http://127.0.0.1:8012' },
+  TOLLGATE_SECRET: {
+    schema: z
+      .string()
+      .refine((text) => Buffer.byteLength(text) >= 32, 'is shorter than 32 bytes')
+      .refine((text) => new Set(text).size >= 10, 'looks like a placeholder: make a random one')
+      .optional(),
+    example: 'the output of: openssl rand -base64 48',
+  },
+  PUBLIC_BILLING_URL: { schema: withoutPath(httpUrl).optional(), example: 'https://buy.example.com' },
+  PUBLIC_GATEWAY_URL: { schema: httpUrl.optional(), example: 'https://api.example.com' },
+  CHECKOUT_REDIRECT_ORIGINS: {
+    schema: list(
+      z
+        .string()
+        .refine(
+          (text) => URL.canParse(text) && new URL(text).origin === text,
+          'has an entry that is not an origin',
+        ),
+    ),
+    example: 'https://www.example.com,https://docs.example.com',
+  },
+  PRODUCT_NAME: {
+    schema: z.string().max(60, 'is longer than 60 characters').default('Demo API'),
+    example: 'Acme Weather API',
+  },
+  SUPPORT_EMAIL: { schema: z.email('is not an e-mail address').optional(), example: 'support@example.com' },
+  KEY_PREFIX: {
+    schema: z
+      .string()
+      .regex(KEY_PREFIX_PATTERN, 'is not 1 to 10 lower-case letters and digits')
+      .default('tg'),
+    example: 'acme',
+  },
+  KEY_HASH: {
+    schema: z
+      .string()
+      .regex(/^m=[0-9]{1,7},t=[0-9]{1,3},p=[0-9]{1,2}$/, 'is not Argon2id parameters')
+      .default('m=4096,t=1,p=1')
+      .transform((text) => text.match(/\d+/g)?.map(Number) as [number, number, number])
+      .refine(
+        ([m, t, p]) => m >= 8 * p && t >= 1 && p >= 1 && m <= 1_048_576,
+        'has Argon2id parameters out of range',
+      ),
+    example: 'm=4096,t=1,p=1 (memory in KiB, passes, lanes)',
+  },
+  REVEAL_TTL_HOURS: {
+    schema: z.coerce.number({ error: 'is not a number of hours' }).min(1).max(720).default(168),
+    example: '168',
+  },
+  TRUSTED_PROXIES: {
+    schema: list(
+      z.string().refine(isAddressOrRange, 'has an entry that is neither an IP address nor a range'),
+    ),
+    example: '10.0.0.0/8,127.0.0.1',
+  },
+  PLANS_FILE: { schema: z.string().min(1).optional(), example: './plans.yaml' },
+  LOG_LEVEL: {
+    schema: z
+      .enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'], { error: 'is not a log level' })
+      .default('info'),
+    example: 'info',
+  },
+  NODE_ENV: {
+    schema: z
+      .enum(['development', 'test', 'production'], { error: 'is not development, test or production' })
+      .default('development'),
+    example: 'production',
+  },
+} as const;
+
+function withoutPath(url: typeof httpUrl) {
+  return url.refine(
+    (text) => !URL.canParse(text) || new URL(text).pathname === '/',
+    'has a path; give it a host name of its own',
+  );
+}
+
+function list(entry: z.ZodString) {
+  return z
+    .string()
+    .default('')
+    .transform((text) =>
+      text
+        .split(',')
+        .map((part) => part.trim())
+        .filter(Boolean),
+    )
+    .pipe(z.array(entry));
+}
+
+function isAddressOrRange(text: string): boolean {
+  const [address = '', bits, ...rest] = text.split('/');
+  const family = isIP(address);
+  if (family === 0 || rest.length > 0) return false;
+  return (
+    bits === undefined ||
+    (/^[0-9]{1,3}$/.test(bits) && Number(bits) >= 1 && Number(bits) <= (family === 4 ? 32 : 128))
+  );
+}

@@ -1,0 +1,139 @@
+import { readFileSync } from 'node:fs';
+import { parse as parseYaml } from 'yaml';
+import { z } from 'zod';
+import { DEFAULT_GRACE_DAYS } from './access.ts';
+import { toUnitAmount } from './currency.ts';
+import {
+  type ConfigProblem,
+  type MappedPrice,
+  type Plan,
+  PRICE_ID_PATTERN,
+  type Price,
+  type Window,
+} from './plan.ts';
+
+const PLAN_ID = /^[a-z][a-z0-9_-]{0,31}$/;
+const UNIT_SECONDS = { s: 1, m: 60, h: 3600, d: 86_400 } as const;
+const NAMED_WINDOWS = { second: 1, minute: 60, hour: 3600, day: 86_400 } as const;
+
+const MAX_WINDOW_SECONDS = 24 * 86_400;
+
+const windowSchema = z.strictObject({
+  requests: z.int().min(1).max(1_000_000_000),
+  per: z
+    .string()
+    .regex(
+      /^(second|minute|hour|day|[1-9][0-9]{0,5}[smhd])$/,
+      'is second, minute, hour, day, or a time such as 10s, 5m, 1h',
+    )
+    // A counter's end is a timer, and timers end at 2^31 ms; what lasts longer is what a quota is for.
+    .refine(
+      (per) => windowSeconds(per) <= MAX_WINDOW_SECONDS,
+      'is longer than 24 days: use `quota` for that',
+    ),
+});
+const priceIdsSchema = z
+  .array(z.string().regex(PRICE_ID_PATTERN, 'is a Stripe price id such as price_1AbC'))
+  .default([]);
+const planSchema = z.strictObject({
+  name: z.string().min(1).max(60),
+  description: z.string().max(300).default(''),
+  hidden: z.boolean().default(false),
+  price: z
+    .strictObject({
+      amount: z.number().min(0).max(999_999.99),
+      currency: z.string().regex(/^[a-z]{3}$/, 'is a three-letter code in lower case, such as usd'),
+      per: z.enum(['day', 'week', 'month', 'year', 'once']),
+    })
+    .refine(({ amount, currency }) => toUnitAmount(amount, currency) !== undefined, {
+      error: 'has more decimals than the currency',
+      path: ['amount'],
+    })
+    .optional(),
+  stripe_prices: z
+    .union([priceIdsSchema, z.strictObject({ test: priceIdsSchema, live: priceIdsSchema })])
+    .default([]),
+  limits: z.array(windowSchema).max(8).default([]),
+  quota: z.int().min(1).optional(),
+  features: z
+    .array(z.string().regex(/^[a-z0-9][a-z0-9._-]{0,63}$/, 'is lower-case letters, digits, dots, - and _'))
+    .default([]),
+  grace_days: z.number().min(0).max(365).default(DEFAULT_GRACE_DAYS),
+});
+const fileSchema = z.strictObject({
+  plans: z.record(z.string().regex(PLAN_ID, 'plan ids are lower-case letters, digits, - and _'), planSchema),
+});
+
+/** Reads the plan file into `plans` and `prices`; what is wrong with it goes to `problems`. */
+export function readPlanFile(
+  file: string,
+  plans: Map<string, Plan>,
+  prices: MappedPrice[],
+  problems: ConfigProblem[],
+): void {
+  let raw: unknown;
+  try {
+    raw = parseYaml(readFileSync(file, 'utf8'));
+  } catch (error) {
+    const reason = (error as Error).message.split('\n')[0];
+    problems.push({ variable: 'PLANS_FILE', message: `${file} cannot be read: ${reason}` });
+    return;
+  }
+  const parsed = fileSchema.safeParse(raw);
+  if (!parsed.success) {
+    for (const issue of parsed.error.issues) {
+      problems.push({
+        variable: 'PLANS_FILE',
+        message: `${file}: ${issue.path.join('.') || 'top level'}: ${issue.message}`,
+      });
+    }
+    return;
+  }
+  for (const [id, plan] of Object.entries(parsed.data.plans)) {
+    const limits = plan.limits.map(toWindow).sort((a, b) => a.seconds - b.seconds);
+    for (const [i, limit] of limits.entries()) {
+      if (limits[i + 1]?.seconds === limit.seconds) {
+        problems.push({
+          variable: 'PLANS_FILE',
+          message: `${file}: plans.${id}.limits: two limits per ${limit.name}; keep one`,
+        });
+      }
+    }
+    plans.set(id, {
+      id,
+      name: plan.name,
+      description: plan.description,
+      hidden: plan.hidden,
+      price: plan.price ? toPrice(plan.price) : null,
+      limits,
+      quota: plan.quota ?? null,
+      features: plan.features,
+      graceDays: plan.grace_days,
+    });
+    const ids = plan.stripe_prices;
+    if (Array.isArray(ids))
+      for (const priceId of ids) prices.push({ priceId, planId: id, mode: null, variable: 'PLANS_FILE' });
+    else
+      for (const mode of ['test', 'live'] as const)
+        for (const priceId of ids[mode]) prices.push({ priceId, planId: id, mode, variable: 'PLANS_FILE' });
+  }
+}
+
+function toPrice({ amount, currency, per }: { amount: number; currency: string; per: string }): Price {
+  const interval = per === 'once' ? null : (per as Price['interval']);
+  // The schema has refused amounts that the currency cannot have.
+  return { unitAmount: toUnitAmount(amount, currency) as number, currency, interval };
+}
+
+function windowSeconds(per: string): number {
+  return (
+    NAMED_WINDOWS[per as keyof typeof NAMED_WINDOWS] ??
+    Number(per.slice(0, -1)) * UNIT_SECONDS[per.slice(-1) as keyof typeof UNIT_SECONDS]
+  );
+}
+
+function toWindow(limit: { requests: number; per: string }): Window {
+  const seconds = windowSeconds(limit.per);
+  const name = Object.entries(NAMED_WINDOWS).find(([, length]) => length === seconds)?.[0] ?? limit.per;
+  return { name, requests: limit.requests, seconds };
+}
