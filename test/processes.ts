@@ -26,7 +26,7 @@ export function startProgram(
   const child = spawn(process.execPath, [join(ROOT, script), ...args], {
     // Not the project's own folder: a developer's .env must not reach the tests.
     cwd: WORKING_FOLDER,
-    env: { PATH: process.env.PATH, PLANS_FILE: join(ROOT, 'plans.yaml'), ...env },
+    env: { PATH: process.env.PATH, TMPDIR: process.env.TMPDIR, PLANS_FILE: join(ROOT, 'plans.yaml'), ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   let text = '';
