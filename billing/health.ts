@@ -4,7 +4,8 @@ import type { Billing } from './context.ts';
 /** How long one look at the keystore answers for others, milliseconds: anyone may ask, and each look is a write. */
 const CHECK_VALID_MS = 1000;
 
-/** `GET /health`: the keystore can be written. `GET /ready`: the same, with the mode. Both 503 when not. */
+/** `GET /health`: the keystore can be written. `GET /ready`: the same, with mode and inbox: a
+ * `failed` event waits for somebody to act. Both 503 when not. */
 export function healthRoutes({ keystore, log, mode }: Billing): Router {
   const router = express.Router();
   let checkedAt = 0;
@@ -24,7 +25,7 @@ export function healthRoutes({ keystore, log, mode }: Billing): Router {
   });
   router.get('/ready', async (_request, response) => {
     await checkWritable();
-    response.json({ status: 'ready', mode });
+    response.json({ status: 'ready', mode, inbox: await keystore.inboxDepth() });
   });
   return router;
 }

@@ -2,87 +2,31 @@
  * Every error answer of every room, in one table (RFC 9457). `code` is stable: clients may branch on it.
  * `remedy` is set where the person who reads it can do something.
  */
+// biome-ignore format: a table, one code a line
 const TABLE = {
   // The key (gateway)
-  missing_key: [
-    401,
-    'API key missing',
-    'Send your key as "X-API-Key: <key>" or "Authorization: Bearer <key>".',
-  ],
-  invalid_key: [
-    401,
-    'API key not valid',
-    'Check that the whole key was copied. If it is lost, ask the seller for a new one.',
-  ],
-  wrong_mode: [
-    401,
-    'Key of the other mode',
-    'Use a live key with the live API and a test key with the test API.',
-  ],
-  revoked_key: [
-    401,
-    'API key revoked',
-    'This key was switched off for good. Use your newer key, or contact the seller.',
-  ],
-  expired_key: [
-    401,
-    'API key expired',
-    'This key was issued for a limited time. Get a new one from the pricing page.',
-  ],
+  missing_key: [401, 'API key missing', 'Send your key as "X-API-Key: <key>" or "Authorization: Bearer <key>".'],
+  invalid_key: [401, 'API key not valid', 'Check that the whole key was copied. If it is lost, ask the seller for a new one.'],
+  wrong_mode: [401, 'Key of the other mode', 'Use a live key with the live API and a test key with the test API.'],
+  revoked_key: [401, 'API key revoked', 'This key was switched off for good. Use your newer key, or contact the seller.'],
+  expired_key: [401, 'API key expired', 'This key was issued for a limited time. Get a new one from the pricing page.'],
   conflicting_credentials: [400, 'Two different keys', 'Send one key, in one header.'],
-  payment_past_due: [
-    402,
-    'Payment past due',
-    'Update your payment method; access returns as soon as the payment succeeds.',
-  ],
-  payment_required: [
-    402,
-    'Payment required',
-    'Complete the open payment of your subscription; access starts as soon as it succeeds.',
-  ],
+  payment_past_due: [402, 'Payment past due', 'Update your payment method; access returns as soon as the payment succeeds.'],
+  payment_required: [402, 'Payment required', 'Complete the open payment of your subscription; access starts as soon as it succeeds.'],
   subscription_paused: [402, 'Subscription paused', 'Resume your subscription to use this key again.'],
   subscription_ended: [402, 'Subscription ended', 'Subscribe again on the pricing page to get a new key.'],
-  feature_not_included: [403, 'Not included in your plan', 'Change to a plan that includes this feature.'],
-  rate_limited: [
-    429,
-    'Rate limit exceeded',
-    'Wait for the time in Retry-After, or change to a plan with a higher limit.',
-  ],
-  quota_exceeded: [
-    429,
-    'Quota exceeded',
-    'Wait for the quota to renew, or change to a plan with a higher quota.',
-  ],
-  too_many_bad_keys: [
-    429,
-    'Too many wrong keys',
-    'Stop sending keys that are not valid and wait for the time in Retry-After.',
-  ],
+  rate_limited: [429, 'Rate limit exceeded', 'Wait for the time in Retry-After, or change to a plan with a higher limit.'],
+  quota_exceeded: [429, 'Quota exceeded', 'Wait for the quota to renew, or change to a plan with a higher quota.'],
+  too_many_bad_keys: [429, 'Too many wrong keys', 'Stop sending keys that are not valid and wait for the time in Retry-After.'],
   // The upstream (gateway)
   upstream_unreachable: [502, 'The API did not answer', 'Try again in a moment.'],
   upstream_timeout: [504, 'The API took too long', 'Try again in a moment.'],
   // Ours
-  keystore_unavailable: [
-    503,
-    'Temporarily unavailable',
-    'Your key is not the problem. Try again in a moment.',
-  ],
-  overloaded: [
-    503,
-    'Temporarily overloaded',
-    'Your key is not the problem. Try again after the time in Retry-After.',
-  ],
+  keystore_unavailable: [503, 'Temporarily unavailable', 'Your key is not the problem. Try again in a moment.'],
+  overloaded: [503, 'Temporarily overloaded', 'Your key is not the problem. Try again after the time in Retry-After.'],
   stopping: [503, 'Restarting', 'Try again in a moment.'],
-  plan_unavailable: [
-    503,
-    'Plan not available',
-    'Your key is not the problem. The seller has to restore the plan.',
-  ],
-  internal_error: [
-    500,
-    'Something went wrong here',
-    'Try again; if it stays, contact the seller and give the request id.',
-  ],
+  plan_unavailable: [503, 'Plan not available', 'Your key is not the problem. The seller has to restore the plan.'],
+  internal_error: [500, 'Something went wrong here', 'Try again; if it stays, contact the seller and give the request id.'],
   // Any HTTP request
   invalid_request: [400, 'Request not valid', undefined],
   not_found: [404, 'Not found', undefined],
@@ -90,76 +34,28 @@ const TABLE = {
   request_timeout: [408, 'Request not received in time', undefined],
   headers_too_large: [431, 'Request headers too large', undefined],
   upgrade_not_supported: [501, 'Protocol upgrade not supported', 'Use plain HTTP/1.1 requests.'],
-  unsupported_media_type: [
-    415,
-    'Media type not supported',
-    'Send JSON (Content-Type: application/json) or a form.',
-  ],
+  unsupported_media_type: [415, 'Media type not supported', 'Send JSON (Content-Type: application/json) or a form.'],
   payload_too_large: [413, 'Body too large', undefined],
   too_many_requests: [429, 'Too many requests', 'Wait for the time in Retry-After.'],
   // Buying (billing)
   unknown_plan: [400, 'No such plan', undefined],
   plan_not_for_sale: [409, 'Plan not for sale', undefined],
-  stripe_unavailable: [
-    503,
-    'Stripe cannot be reached',
-    'Nothing was charged by this request. Try again in a moment.',
-  ],
+  stripe_unavailable: [503, 'Stripe cannot be reached', 'Nothing was charged by this request. Try again in a moment.'],
   stripe_refused: [502, 'Stripe refused the request', 'Contact the seller.'],
-  idempotency_conflict: [
-    409,
-    'Idempotency-Key used before',
-    'Use a new Idempotency-Key when the request differs.',
-  ],
+  idempotency_conflict: [409, 'Idempotency-Key used before', 'Use a new Idempotency-Key when the request differs.'],
   purchase_not_found: [404, 'Purchase not found', 'Open the whole link that you were sent to after paying.'],
-  payment_pending: [
-    409,
-    'Payment not confirmed yet',
-    'Nothing to do: the key is ready as soon as the payment is confirmed.',
-  ],
+  payment_pending: [409, 'Payment not confirmed yet', 'Nothing to do: the key is ready as soon as the payment is confirmed.'],
   payment_failed: [402, 'Payment failed', 'Buy again with another payment method.'],
   purchase_canceled: [410, 'Checkout expired', 'Start again from the pricing page.'],
-  reveal_revoked: [
-    410,
-    'Key switched off',
-    'The key was switched off or replaced before it was claimed. Contact the seller.',
-  ],
-  unknown_price: [
-    409,
-    'Product not set up',
-    'You need not pay again: the seller has to finish the set-up of this product.',
-  ],
-  already_claimed: [
-    410,
-    'Key already shown',
-    'The key is shown once. If you lost it, contact the seller for a replacement.',
-  ],
-  reveal_expired: [
-    410,
-    'Key no longer available',
-    'The key was not claimed in time. Contact the seller for a new one.',
-  ],
+  reveal_revoked: [410, 'Key switched off', 'The key was switched off or replaced before it was claimed. Contact the seller.'],
+  unknown_price: [409, 'Product not set up', 'You need not pay again: the seller has to finish the set-up of this product.'],
+  already_claimed: [410, 'Key already shown', 'The key is shown once. If you lost it, contact the seller for a replacement.'],
+  reveal_expired: [410, 'Key no longer available', 'The key was not claimed in time. Contact the seller for a new one.'],
   // Stripe's webhook (billing)
-  webhook_not_configured: [
-    503,
-    'Webhook not set up',
-    'Set STRIPE_WEBHOOK_SECRET to the signing secret of this endpoint.',
-  ],
-  invalid_signature: [
-    400,
-    'Signature not valid',
-    'Set STRIPE_WEBHOOK_SECRET to the signing secret of exactly this endpoint.',
-  ],
-  stale_signature: [
-    400,
-    'Signature too old',
-    "Check the clock of this machine: Stripe's signatures are good for 300 seconds.",
-  ],
-  wrong_mode_event: [
-    400,
-    'Event of the other mode',
-    'Register this endpoint in the mode of STRIPE_SECRET_KEY only.',
-  ],
+  webhook_not_configured: [503, 'Webhook not set up', 'Set STRIPE_WEBHOOK_SECRET to the signing secret of this endpoint.'],
+  invalid_signature: [400, 'Signature not valid', 'Set STRIPE_WEBHOOK_SECRET to the signing secret of exactly this endpoint.'],
+  stale_signature: [400, 'Signature too old', "Check the clock of this machine: Stripe's signatures are good for 300 seconds."],
+  wrong_mode_event: [400, 'Event of the other mode', 'Register this endpoint in the mode of STRIPE_SECRET_KEY only.'],
 } as const satisfies Record<string, readonly [status: number, title: string, remedy: string | undefined]>;
 
 export type ProblemCode = keyof typeof TABLE;
@@ -175,6 +71,11 @@ export type Problem = {
   remedy?: string;
   [extension: string]: unknown;
 };
+
+/** Every code with its HTTP status. */
+export const PROBLEM_STATUSES: Readonly<Record<ProblemCode, number>> = Object.fromEntries(
+  Object.entries(TABLE).map(([code, [status]]) => [code, status]),
+) as Record<ProblemCode, number>;
 
 /** The HTTP status that belongs to a code. */
 export function problemStatus(code: ProblemCode): number {

@@ -3,7 +3,7 @@ import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { freePort } from '../scripts/free-port.ts';
-import { temporaryFolder } from './keystores.ts';
+import { SERVER_SECRET, temporaryFolder } from './keystores.ts';
 import { runProgram, startProgramUntil } from './processes.ts';
 
 type Ports = Record<'GATEWAY_PORT' | 'BILLING_PORT' | 'SANDBOX_PORT' | 'INTERNAL_PORT', string>;
@@ -100,6 +100,9 @@ describe('refusing to start', () => {
       ...(await freePorts()),
       KEYSTORE_URL: `sqlite:${folder}/k.sqlite`,
       STRIPE_WEBHOOK_SECRET: 'whsec_0123456789',
+      TOLLGATE_SECRET: SERVER_SECRET,
+      PUBLIC_BILLING_URL: 'https://buy.example.com',
+      PUBLIC_GATEWAY_URL: 'https://api.example.com',
     };
     const test = await startProgramUntil(/Billing listens/, 'billing/main.ts', {
       ...env,
