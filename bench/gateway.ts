@@ -6,7 +6,7 @@ import { promisify } from 'node:util';
 import { openKeystore } from '../keystore/keystore.ts';
 import { freePort } from '../scripts/free-port.ts';
 import { createLogger } from '../shared/log.ts';
-import { type Measured, measured, row } from './statistics.ts';
+import { measured, row } from './statistics.ts';
 
 const STORED = 100_000;
 /** Keys in use while 100,000 are stored. */
@@ -36,29 +36,30 @@ export async function benchGateway(): Promise<string[]> {
     const one = await seed(folder, 'one', 1, 1);
     const many = await seed(folder, 'many', STORED, IN_USE);
     const upstream = await start(['bench/upstream.ts'], {}, 1, started);
-    const results = { bare: [] as number[], one: [] as number[], many: [] as number[] };
+    const results = {
+      one: { bare: [] as number[], gateway: [] as number[] },
+      many: { bare: [] as number[], gateway: [] as number[] },
+    };
     for (let round = 0; round < ROUNDS; round++) {
-      const bare = await start(['bench/pass-through.ts', upstream.url], {}, 0, started);
-      results.bare.push(await load(bare.url, one.keyFile, SECONDS));
-      await stop(bare.child);
       for (const [name, store] of Object.entries({ one, many }) as ['one' | 'many', typeof one][]) {
+        const bare = await start(['bench/pass-through.ts', upstream.url], {}, 0, started);
+        results[name].bare.push(await load(bare.url, store.keyFile, SECONDS));
+        await stop(bare.child);
         const gateway = await startGateway(store.url, plans, upstream.url, started);
         await load(gateway.url, store.keyFile, 0);
-        results[name].push(await load(gateway.url, store.keyFile, SECONDS));
+        results[name].gateway.push(await load(gateway.url, store.keyFile, SECONDS));
         await stop(gateway.child);
       }
     }
-    const bare = measured(results.bare);
-    const withRatio = (name: string, figures: Measured) =>
-      `${row(name, figures, '/s')}  ${(figures.median / bare.median).toFixed(2)} of bare`;
-    return [
-      row('Bare node:http + undici pass-through, for comparison', bare, '/s'),
-      withRatio('Gateway, 1 key in the store', measured(results.one)),
-      withRatio(
-        `Gateway, ${STORED.toLocaleString('en')} keys in the store, ${IN_USE.toLocaleString('en')} in use`,
-        measured(results.many),
-      ),
-    ];
+    return (['one', 'many'] as const).flatMap((name) => {
+      const [bare, gateway] = [measured(results[name].bare), measured(results[name].gateway)];
+      const stored = name === 'one' ? '1 key' : `${STORED.toLocaleString('en')} keys`;
+      const inUse = name === 'one' ? '' : `, ${IN_USE.toLocaleString('en')} in use`;
+      return [
+        `${row(`Gateway, ${stored} in the store${inUse}`, gateway, '/s')}  ${(gateway.median / bare.median).toFixed(2)} of bare`,
+        row('  the same load through a bare node:http + undici proxy', bare, '/s'),
+      ];
+    });
   } finally {
     for (const child of started) child.kill('SIGKILL');
     rmSync(folder, { recursive: true, force: true });
@@ -75,9 +76,7 @@ async function seed(
   const settings = { url, serverSecret: SECRET, revealTtlMs: 1, log: createLogger({ level: 'silent' }) };
   const key = { mode: 'test' as const, prefix: 'tg', planId: 'bench', name: null, expiresAt: null };
   const store = await openKeystore({ ...settings, keyHash: { memoryKib: 4096, passes: 1, lanes: 1 } });
-  const { plaintexts } = {
-    plaintexts: await store.createKeys({ keys: Array(inUse).fill(key), actor: 'bench' }),
-  };
+  const used = await store.createKeys({ keys: Array(inUse).fill(key), actor: 'bench' });
   await store.close();
   // The rest lies in the store unused, so its hashes may be cheap ones.
   const filler = await openKeystore({ ...settings, keyHash: { memoryKib: 8, passes: 1, lanes: 1 } });
@@ -86,7 +85,7 @@ async function seed(
   }
   await filler.close();
   const keyFile = join(folder, `${name}.keys`);
-  writeFileSync(keyFile, plaintexts.map((created) => created.plaintext).join('\n'));
+  writeFileSync(keyFile, used.map((created) => created.plaintext).join('\n'));
   return { url, keyFile };
 }
 
