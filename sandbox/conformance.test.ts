@@ -36,7 +36,12 @@ function differences(shape: Shape, properties: Record<string, Schema>, path: str
   });
 }
 
-beforeEach(({ skip }) => skip(!described, "there is no description of Stripe's API beside the project"));
+beforeEach(({ skip }) =>
+  skip(
+    !described,
+    "reference data that is not part of the project is missing: a description of Stripe's API",
+  ),
+);
 
 test('every parameter of Stripe is understood or refused by name, and no other is taken', () => {
   const found = routes.flatMap(({ method, path, shape }) => {
