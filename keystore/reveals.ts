@@ -23,26 +23,9 @@ export type Claim =
 
 /** Where the key of a checkout session stands. Changes nothing. */
 export async function findReveal(store: Store, sessionId: string): Promise<RevealState | undefined> {
-  const purchase = await store.db
-    .selectFrom('purchases')
-    .selectAll()
-    .where('session_hash', '=', sessionHash(sessionId))
-    .executeTakeFirst();
+  const purchase = await purchaseOf(store.db, sessionId);
   if (!purchase) return undefined;
-  const row = await store.db
-    .selectFrom('reveals')
-    .innerJoin('keys', 'keys.id', 'reveals.key_id')
-    .select([
-      'reveals.key_id',
-      'sealed',
-      'reveals.expires_at',
-      'claimed_at',
-      'last_four',
-      'revoked_at',
-      'replaced_by',
-    ])
-    .where('purchase_id', '=', purchase.id)
-    .executeTakeFirst();
+  const row = await revealOf(store.db, purchase.id);
   if (!row) return { purchase: toPurchase(purchase), reveal: null };
   return {
     purchase: toPurchase(purchase),
@@ -65,26 +48,9 @@ export async function findReveal(store: Store, sessionId: string): Promise<Revea
 export async function claimReveal(store: Store, input: { sessionId: string; actor: string }): Promise<Claim> {
   return inOneStep<Claim>(store, async (step) => {
     const { trx, now } = step;
-    const purchase = await trx
-      .selectFrom('purchases')
-      .selectAll()
-      .where('session_hash', '=', sessionHash(input.sessionId))
-      .executeTakeFirst();
+    const purchase = await purchaseOf(trx, input.sessionId);
     if (!purchase) return { outcome: 'not_found' };
-    const row = await trx
-      .selectFrom('reveals')
-      .innerJoin('keys', 'keys.id', 'reveals.key_id')
-      .select([
-        'reveals.key_id',
-        'sealed',
-        'reveals.expires_at',
-        'claimed_at',
-        'last_four',
-        'revoked_at',
-        'replaced_by',
-      ])
-      .where('purchase_id', '=', purchase.id)
-      .executeTakeFirst();
+    const row = await revealOf(trx, purchase.id);
     if (!row) return { outcome: 'not_provisioned' };
     const state = revealState(row, now);
     if (state === 'claimed') return { outcome: 'already_claimed' };
@@ -140,13 +106,32 @@ export async function destroyExpiredReveals(store: Store): Promise<number> {
   });
 }
 
-type RevealRow = {
-  sealed: Uint8Array | null;
-  expires_at: number;
-  claimed_at: number | null;
-  revoked_at: number | null;
-  replaced_by: string | null;
-};
+function purchaseOf(db: Store['db'], sessionId: string) {
+  return db
+    .selectFrom('purchases')
+    .selectAll()
+    .where('session_hash', '=', sessionHash(sessionId))
+    .executeTakeFirst();
+}
+
+function revealOf(db: Store['db'], purchaseId: string) {
+  return db
+    .selectFrom('reveals')
+    .innerJoin('keys', 'keys.id', 'reveals.key_id')
+    .select([
+      'reveals.key_id',
+      'sealed',
+      'reveals.expires_at',
+      'claimed_at',
+      'last_four',
+      'revoked_at',
+      'replaced_by',
+    ])
+    .where('purchase_id', '=', purchaseId)
+    .executeTakeFirst();
+}
+
+type RevealRow = NonNullable<Awaited<ReturnType<typeof revealOf>>>;
 
 function revealState(row: RevealRow, now: number): 'sealed' | 'claimed' | 'expired' | 'revoked' {
   if (row.claimed_at !== null) return 'claimed';
