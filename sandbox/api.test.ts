@@ -1,59 +1,12 @@
 import fc from 'fast-check';
-import Stripe from 'stripe';
-import { afterAll, beforeAll, expect, test, vi } from 'vitest';
-import { described, startCheckedSandbox } from './conformance.ts';
+import { afterAll, expect, test, vi } from 'vitest';
+import { closeSandboxes, refusal, startSandboxUnderTest } from '../test/sandboxes.ts';
 
 // Room for a machine busy with other things: nothing here waits by time.
 vi.setConfig({ testTimeout: 30_000 });
 
-let sandbox: Awaited<ReturnType<typeof startCheckedSandbox>>;
-let stripe: Stripe;
-
-beforeAll(async () => {
-  if (!described)
-    console.warn('The description of Stripe is not beside the repository: answers go unchecked against it.');
-  sandbox = await startCheckedSandbox();
-  stripe = new Stripe('sk_test_x', {
-    protocol: 'http',
-    host: '127.0.0.1',
-    port: sandbox.port,
-    maxNetworkRetries: 0,
-  });
-});
-
-afterAll(async () => {
-  await sandbox.close();
-  expect(sandbox.problems).toEqual([]);
-});
-
-function call(
-  path: string,
-  init: RequestInit & { headers?: Record<string, string> } = {},
-): Promise<Response> {
-  return fetch(`${sandbox.url}${path}`, {
-    ...init,
-    headers: { authorization: 'Bearer sk_test_x', ...init.headers },
-  });
-}
-
-function post(path: string, body: string, headers: Record<string, string> = {}): Promise<Response> {
-  return call(path, {
-    method: 'POST',
-    body,
-    headers: { 'content-type': 'application/x-www-form-urlencoded', ...headers },
-  });
-}
-
-async function refusal(
-  promise: Promise<unknown>,
-): Promise<{ statusCode?: number; type: string; code?: string; param?: string; message: string }> {
-  const error = await promise.then(
-    () => undefined,
-    (thrown: unknown) => thrown,
-  );
-  expect(error).toBeInstanceOf(Stripe.errors.StripeError);
-  return error as never;
-}
+const { url, stripe, call, post, control, openPayment } = await startSandboxUnderTest();
+afterAll(closeSandboxes);
 
 test.each([
   [undefined, /You did not provide an API key/],
@@ -62,10 +15,7 @@ test.each([
   ['Bearer rk_live_abcdefgh', /sandbox/],
   [`Basic ${Buffer.from('sk_live_abcdefgh:').toString('base64')}`, /sandbox/],
 ])('the authorization %s is refused with 401', async (authorization, message) => {
-  const response = await fetch(
-    `${sandbox.url}/v1/products`,
-    authorization ? { headers: { authorization } } : {},
-  );
+  const response = await fetch(`${url}/v1/products`, authorization ? { headers: { authorization } } : {});
   expect(response.status).toBe(401);
   const { error } = (await response.json()) as { error: { type: string; message: string } };
   expect(error.type).toBe('invalid_request_error');
@@ -75,7 +25,7 @@ test.each([
 
 test('restricted test keys and basic authentication are accepted', async () => {
   for (const authorization of ['Bearer rk_test_1', `Basic ${Buffer.from('sk_test_1:').toString('base64')}`]) {
-    expect((await fetch(`${sandbox.url}/v1/products`, { headers: { authorization } })).status).toBe(200);
+    expect((await fetch(`${url}/v1/products`, { headers: { authorization } })).status).toBe(200);
   }
 });
 
@@ -233,10 +183,7 @@ test('metadata merges, unsets keys and clears', async () => {
 });
 
 test.each([429, 500, 503])('a fault answers %i and says to try again', async (status) => {
-  await fetch(`${sandbox.url}/_sandbox/faults`, {
-    method: 'POST',
-    body: JSON.stringify({ status, paths: ['/v1/events'] }),
-  });
+  await control('faults', { status, paths: ['/v1/events'] });
   const response = await call('/v1/events');
   expect([response.status, response.headers.get('stripe-should-retry')]).toEqual([status, 'true']);
   expect((await call('/v1/events')).status).toBe(200);
@@ -263,14 +210,7 @@ test('lists go page by page in both directions', async () => {
 });
 
 test('expand goes four levels deep and no further', async () => {
-  const product = await stripe.products.create({ name: 'deep' });
-  const price = await stripe.prices.create({ product: product.id, currency: 'usd', unit_amount: 1 });
-  const session = await stripe.checkout.sessions.create({
-    mode: 'payment',
-    line_items: [{ price: price.id, quantity: 1 }],
-    success_url: 'https://x.example',
-    expand: ['line_items.data.price.product'],
-  });
+  const session = await openPayment('deep', { expand: ['line_items.data.price.product'] });
   expect(session.line_items?.data[0]?.price?.product).toMatchObject({ name: 'deep' });
   expect(
     await refusal(stripe.checkout.sessions.list({ expand: ['data.line_items.data.price.product'] })),
@@ -302,12 +242,12 @@ test('a lookup key belongs to one price until it is transferred', async () => {
 });
 
 test('the control API refuses pages of websites and unknown fields', async () => {
-  const control = (init: RequestInit) => fetch(`${sandbox.url}/_sandbox/clock`, { method: 'POST', ...init });
+  const clock = (init: RequestInit) => fetch(`${url}/_sandbox/clock`, { method: 'POST', ...init });
   expect(
-    (await control({ headers: { origin: 'http://evil.example' }, body: '{"advance_seconds":1}' })).status,
+    (await clock({ headers: { origin: 'http://evil.example' }, body: '{"advance_seconds":1}' })).status,
   ).toBe(403);
-  expect((await control({ body: '{"advance_seconds":1,"x":1}' })).status).toBe(400);
-  expect((await control({ body: '{"advance_seconds":-1}' })).status).toBe(400);
-  expect((await control({ body: 'not json' })).status).toBe(400);
-  expect((await fetch(`${sandbox.url}/_sandbox/nothing`)).status).toBe(404);
+  expect((await clock({ body: '{"advance_seconds":1,"x":1}' })).status).toBe(400);
+  expect((await clock({ body: '{"advance_seconds":-1}' })).status).toBe(400);
+  expect((await clock({ body: 'not json' })).status).toBe(400);
+  expect((await fetch(`${url}/_sandbox/nothing`)).status).toBe(404);
 });

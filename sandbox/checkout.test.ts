@@ -1,48 +1,23 @@
-import Stripe from 'stripe';
+import type Stripe from 'stripe';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
-import { startCheckedSandbox } from './conformance.ts';
+import { closeSandboxes, type SandboxUnderTest, startSandboxUnderTest } from '../test/sandboxes.ts';
 
 // Room for a machine busy with other things: nothing here waits by time.
 vi.setConfig({ testTimeout: 30_000 });
 
-let sandbox: Awaited<ReturnType<typeof startCheckedSandbox>>;
+let sandbox: SandboxUnderTest;
 let stripe: Stripe;
 let monthly: Stripe.Price;
 let once: Stripe.Price;
 
 beforeEach(async () => {
-  sandbox = await startCheckedSandbox();
-  stripe = new Stripe('sk_test_x', {
-    protocol: 'http',
-    host: '127.0.0.1',
-    port: sandbox.port,
-    maxNetworkRetries: 0,
-  });
-  const product = await stripe.products.create({ name: 'Pro' });
-  monthly = await stripe.prices.create({
-    product: product.id,
-    currency: 'usd',
-    unit_amount: 2000,
-    recurring: { interval: 'month' },
-  });
-  once = await stripe.prices.create({ product: product.id, currency: 'usd', unit_amount: 500 });
+  sandbox = await startSandboxUnderTest();
+  stripe = sandbox.stripe;
+  monthly = await sandbox.price(2000, 'month');
+  once = await sandbox.price(500);
 });
 
-afterEach(async () => {
-  await sandbox.close();
-  expect(sandbox.problems).toEqual([]);
-});
-
-async function control(
-  path: string,
-  body: object = {},
-): Promise<{ status: number; body: Record<string, unknown> }> {
-  const response = await fetch(`${sandbox.url}/_sandbox/${path}`, {
-    method: 'POST',
-    body: JSON.stringify(body),
-  });
-  return { status: response.status, body: (await response.json()) as Record<string, unknown> };
-}
+afterEach(closeSandboxes);
 
 function subscriptionSession(
   extra: Partial<Stripe.Checkout.SessionCreateParams> = {},
@@ -54,12 +29,6 @@ function subscriptionSession(
     cancel_url: 'https://shop.example/plans',
     ...extra,
   });
-}
-
-async function eventTypes(): Promise<string[]> {
-  const types: string[] = [];
-  for await (const event of stripe.events.list({ limit: 100 })) types.unshift(event.type);
-  return types;
 }
 
 function submit(url: string, fields: Record<string, string>): Promise<Response> {
@@ -120,8 +89,8 @@ test('a subscription checkout paid on its page', async () => {
 
 test('the events of a purchase come in the order observed at Stripe', async () => {
   const session = await subscriptionSession();
-  await control(`checkout/sessions/${session.id}/pay`);
-  expect((await eventTypes()).slice(3)).toEqual([
+  await sandbox.control(`checkout/sessions/${session.id}/pay`);
+  expect((await sandbox.eventTypes()).slice(3)).toEqual([
     'charge.succeeded',
     'payment_method.attached',
     'customer.created',
@@ -141,7 +110,7 @@ test('the events of a purchase come in the order observed at Stripe', async () =
 
 test('an event keeps the object as it was', async () => {
   const session = await subscriptionSession();
-  await control(`checkout/sessions/${session.id}/pay`);
+  await sandbox.control(`checkout/sessions/${session.id}/pay`);
   const created = (await stripe.events.list({ type: 'customer.subscription.created' })).data[0]!;
   const updated = (await stripe.events.list({ type: 'customer.subscription.updated' })).data[0]!;
   expect(created).toMatchObject({
@@ -165,7 +134,7 @@ test('a declined card leaves the checkout open for another', async () => {
     status: 'open',
     subscription: null,
   });
-  expect(await eventTypes()).toContain('charge.failed');
+  expect(await sandbox.eventTypes()).toContain('charge.failed');
   expect((await submit(session.url as string, { email: 'ada@example.com', card: 'success' })).status).toBe(
     303,
   );
@@ -184,45 +153,45 @@ test.each([
   ['fail', 'bank_debit_fails', 'async_payment_failed', 'unpaid', 'incomplete'],
 ])('a delayed payment told to %s', async (verb, card, event, paymentStatus, subscriptionStatus) => {
   const session = await subscriptionSession();
-  await control(`checkout/sessions/${session.id}/pay`, { card });
+  await sandbox.control(`checkout/sessions/${session.id}/pay`, { card });
   const waiting = await stripe.checkout.sessions.retrieve(session.id, { expand: ['subscription'] });
   expect(waiting).toMatchObject({
     status: 'complete',
     payment_status: 'unpaid',
     subscription: { status: 'incomplete' },
   });
-  await control('clock', { advance_seconds: 24 * 3600 });
+  await sandbox.advance(24 * 3600);
   expect(await stripe.subscriptions.retrieve((waiting.subscription as Stripe.Subscription).id)).toMatchObject(
     { status: 'incomplete' },
   );
 
-  expect((await control(`checkout/sessions/${session.id}/${verb}`)).status).toBe(200);
+  expect((await sandbox.requestControl(`checkout/sessions/${session.id}/${verb}`)).status).toBe(200);
   const after = await stripe.checkout.sessions.retrieve(session.id, { expand: ['subscription'] });
   expect(after.payment_status).toBe(paymentStatus);
   // The 23 hours are over: what failed now is not waited for any longer.
   const expected = subscriptionStatus === 'incomplete' ? 'incomplete_expired' : subscriptionStatus;
   expect((after.subscription as Stripe.Subscription).status).toBe(expected);
-  expect(await eventTypes()).toContain(`checkout.session.${event}`);
-  expect((await control(`checkout/sessions/${session.id}/${verb}`)).status).toBe(400);
+  expect(await sandbox.eventTypes()).toContain(`checkout.session.${event}`);
+  expect((await sandbox.requestControl(`checkout/sessions/${session.id}/${verb}`)).status).toBe(400);
 });
 
 test('a failed first payment leaves the subscription incomplete until 23 hours have passed', async () => {
   const session = await subscriptionSession();
-  await control(`checkout/sessions/${session.id}/pay`, { card: 'bank_debit' });
-  await control(`checkout/sessions/${session.id}/fail`);
+  await sandbox.control(`checkout/sessions/${session.id}/pay`, { card: 'bank_debit' });
+  await sandbox.control(`checkout/sessions/${session.id}/fail`);
   const { subscription } = await stripe.checkout.sessions.retrieve(session.id);
   expect((await stripe.subscriptions.retrieve(subscription as string)).status).toBe('incomplete');
-  await control('clock', { advance_seconds: 23 * 3600 });
+  await sandbox.advance(23 * 3600);
   expect((await stripe.subscriptions.retrieve(subscription as string)).status).toBe('incomplete_expired');
 });
 
 test('a delayed payment settles by itself when the settings say so', async () => {
-  await control('settings', { settle_delayed_after_ms: 15_000 });
+  await sandbox.control('settings', { settle_delayed_after_ms: 15_000 });
   const session = await subscriptionSession();
-  await control(`checkout/sessions/${session.id}/pay`, { card: 'bank_debit' });
-  await control('clock', { advance_seconds: 14 });
+  await sandbox.control(`checkout/sessions/${session.id}/pay`, { card: 'bank_debit' });
+  await sandbox.advance(14);
   expect((await stripe.checkout.sessions.retrieve(session.id)).payment_status).toBe('unpaid');
-  await control('clock', { advance_seconds: 2 });
+  await sandbox.advance(2);
   expect((await stripe.checkout.sessions.retrieve(session.id)).payment_status).toBe('paid');
 });
 
@@ -233,7 +202,7 @@ test('a one-time payment, for a guest and for a customer', async () => {
     success_url: 'https://shop.example/',
   };
   const guest = await stripe.checkout.sessions.create(wanted);
-  await control(`checkout/sessions/${guest.id}/pay`);
+  await sandbox.control(`checkout/sessions/${guest.id}/pay`);
   const paid = await stripe.checkout.sessions.retrieve(guest.id, {
     expand: ['payment_intent.latest_charge'],
   });
@@ -245,7 +214,7 @@ test('a one-time payment, for a guest and for a customer', async () => {
     payment_intent: { latest_charge: { paid: true, amount: 1500 } },
   });
   const named = await stripe.checkout.sessions.create({ ...wanted, customer_creation: 'always' });
-  await control(`checkout/sessions/${named.id}/pay`, { email: 'ada@example.com' });
+  await sandbox.control(`checkout/sessions/${named.id}/pay`, { email: 'ada@example.com' });
   const { customer } = await stripe.checkout.sessions.retrieve(named.id, { expand: ['customer'] });
   expect(customer).toMatchObject({ email: 'ada@example.com' });
 });
@@ -278,7 +247,7 @@ test('a session expires by the clock and by request', async () => {
   await expect(stripe.checkout.sessions.expire(second.id)).rejects.toThrow(
     /Only Checkout Sessions with a status in \["open"\]/,
   );
-  await control('clock', { advance_seconds: 1901 });
+  await sandbox.advance(1901);
   expect((await stripe.checkout.sessions.retrieve(first.id)).status).toBe('expired');
   const page = await fetch(first.url as string);
   expect(page.status).toBe(410);
@@ -320,13 +289,7 @@ test('a payment link opens a session of its own for every visit', async () => {
 });
 
 test('pages escape what they show', async () => {
-  const product = await stripe.products.create({ name: '<script>alert(1)</script>' });
-  const price = await stripe.prices.create({ product: product.id, currency: 'usd', unit_amount: 100 });
-  const session = await stripe.checkout.sessions.create({
-    mode: 'payment',
-    line_items: [{ price: price.id, quantity: 1 }],
-    success_url: 'https://shop.example/',
-  });
+  const session = await sandbox.openPayment('<script>alert(1)</script>');
   const page = await (
     await submit(session.url as string, { email: '"><img src=x>', card: 'success' })
   ).text();

@@ -1,58 +1,11 @@
-import Stripe from 'stripe';
-import { afterAll, beforeAll, expect, test, vi } from 'vitest';
-import { described, startCheckedSandbox } from './conformance.ts';
+import { afterAll, expect, test, vi } from 'vitest';
+import { closeSandboxes, refusal, startSandboxUnderTest, stripeAt } from '../test/sandboxes.ts';
 
 // Room for a machine busy with other things: nothing here waits by time.
 vi.setConfig({ testTimeout: 30_000 });
 
-let sandbox: Awaited<ReturnType<typeof startCheckedSandbox>>;
-let stripe: Stripe;
-
-beforeAll(async () => {
-  if (!described)
-    console.warn('The description of Stripe is not beside the repository: answers go unchecked against it.');
-  sandbox = await startCheckedSandbox();
-  stripe = new Stripe('sk_test_x', {
-    protocol: 'http',
-    host: '127.0.0.1',
-    port: sandbox.port,
-    maxNetworkRetries: 0,
-  });
-});
-
-afterAll(async () => {
-  await sandbox.close();
-  expect(sandbox.problems).toEqual([]);
-});
-
-function call(
-  path: string,
-  init: RequestInit & { headers?: Record<string, string> } = {},
-): Promise<Response> {
-  return fetch(`${sandbox.url}${path}`, {
-    ...init,
-    headers: { authorization: 'Bearer sk_test_x', ...init.headers },
-  });
-}
-
-function post(path: string, body: string, headers: Record<string, string> = {}): Promise<Response> {
-  return call(path, {
-    method: 'POST',
-    body,
-    headers: { 'content-type': 'application/x-www-form-urlencoded', ...headers },
-  });
-}
-
-async function refusal(
-  promise: Promise<unknown>,
-): Promise<{ statusCode?: number; type: string; code?: string; param?: string; message: string }> {
-  const error = await promise.then(
-    () => undefined,
-    (thrown: unknown) => thrown,
-  );
-  expect(error).toBeInstanceOf(Stripe.errors.StripeError);
-  return error as never;
-}
+const { port, stripe, post, control } = await startSandboxUnderTest();
+afterAll(closeSandboxes);
 
 test('an idempotency key replays success and failure', async () => {
   const first = await stripe.products.create({ name: 'once' }, { idempotencyKey: 'key-1' });
@@ -83,10 +36,7 @@ test('parameters refused before execution leave the key free', async () => {
 });
 
 test('a key in use answers 409', async () => {
-  await fetch(`${sandbox.url}/_sandbox/faults`, {
-    method: 'POST',
-    body: JSON.stringify({ hang_ms: 600_000, paths: ['/v1/customers'] }),
-  });
+  await control('faults', { hang_ms: 600_000, paths: ['/v1/customers'] });
   const first = post('/v1/customers', 'name=slow', { 'idempotency-key': 'key-5' });
   first.catch(() => undefined);
   await expect
@@ -97,16 +47,8 @@ test('a key in use answers 409', async () => {
 });
 
 test('a lost answer is found again under its key', async () => {
-  await fetch(`${sandbox.url}/_sandbox/faults`, {
-    method: 'POST',
-    body: JSON.stringify({ drop_connection: true, after: true, paths: ['/v1/products'] }),
-  });
-  const retrying = new Stripe('sk_test_x', {
-    protocol: 'http',
-    host: '127.0.0.1',
-    port: sandbox.port,
-    maxNetworkRetries: 2,
-  });
+  await control('faults', { drop_connection: true, after: true, paths: ['/v1/products'] });
+  const retrying = stripeAt(port, 2);
   const { id } = await retrying.products.create({ name: 'lost and found' });
   const { data } = await stripe.products.list({ limit: 100 });
   expect(data.filter((product) => product.name === 'lost and found').map((product) => product.id)).toEqual([

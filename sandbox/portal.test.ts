@@ -1,71 +1,18 @@
-import Stripe from 'stripe';
-import { afterEach, beforeEach, expect, test, vi } from 'vitest';
-import { startCheckedSandbox } from './conformance.ts';
+import { afterEach, expect, test, vi } from 'vitest';
+import { clockFromTheTenth, closeSandboxes, startShop } from '../test/sandboxes.ts';
 
 // Room for a machine busy with other things: nothing here waits by time.
 vi.setConfig({ testTimeout: 30_000 });
 
 const day = 86_400;
 const hour = 3600;
-let sandbox: Awaited<ReturnType<typeof startCheckedSandbox>>;
-let stripe: Stripe;
-let monthly: Stripe.Price;
-let dearer: Stripe.Price;
-let yearly: Stripe.Price;
 
-beforeEach(async () => {
-  // A day that every month has, so that a month is a month from it.
-  const start = Date.UTC(2027, 0, 10, 12);
-  const began = Date.now();
-  sandbox = await startCheckedSandbox({ now: () => start + (Date.now() - began) });
-  stripe = new Stripe('sk_test_x', {
-    protocol: 'http',
-    host: '127.0.0.1',
-    port: sandbox.port,
-    maxNetworkRetries: 0,
-  });
-  const product = await stripe.products.create({ name: 'Pro' });
-  const price = (unit_amount: number, interval: 'month' | 'year') =>
-    stripe.prices.create({ product: product.id, currency: 'usd', unit_amount, recurring: { interval } });
-  [monthly, dearer, yearly] = [
-    await price(2000, 'month'),
-    await price(5000, 'month'),
-    await price(20_000, 'year'),
-  ];
-});
-
-afterEach(async () => {
-  await sandbox.close();
-  expect(sandbox.problems).toEqual([]);
-});
-
-async function control(path: string, body: object = {}): Promise<Record<string, unknown>> {
-  const response = await fetch(`${sandbox.url}/_sandbox/${path}`, {
-    method: 'POST',
-    body: JSON.stringify(body),
-  });
-  expect(response.status).toBe(200);
-  return (await response.json()) as Record<string, unknown>;
-}
-
-const advance = (seconds: number) => control('clock', { advance_seconds: seconds });
-
-async function subscribe(
-  card = 'success',
-  data: Stripe.Checkout.SessionCreateParams.SubscriptionData = {},
-): Promise<Stripe.Subscription> {
-  const { id } = await stripe.checkout.sessions.create({
-    mode: 'subscription',
-    line_items: [{ price: monthly.id, quantity: 1 }],
-    success_url: 'https://shop.example/',
-    subscription_data: data,
-  });
-  await control(`checkout/sessions/${id}/pay`, { card });
-  const { subscription } = await stripe.checkout.sessions.retrieve(id, { expand: ['subscription'] });
-  return subscription as Stripe.Subscription;
-}
+afterEach(closeSandboxes);
 
 test('the portal: cancel, keep, change of plan, card, and only what is configured', async () => {
+  const { stripe, subscribe, advance, monthly, dearer, yearly } = await startShop({
+    now: clockFromTheTenth(),
+  });
   const sub = await subscribe('renewal_fails');
   const customer = sub.customer as string;
   await expect(stripe.billingPortal.sessions.create({ customer })).rejects.toThrow(

@@ -1,67 +1,13 @@
-import Stripe from 'stripe';
-import { afterEach, beforeEach, expect, test, vi } from 'vitest';
-import { startCheckedSandbox } from './conformance.ts';
+import { afterEach, expect, test, vi } from 'vitest';
+import { closeSandboxes, startShop } from '../test/sandboxes.ts';
 
 // Room for a machine busy with other things: nothing here waits by time.
 vi.setConfig({ testTimeout: 30_000 });
 
-let sandbox: Awaited<ReturnType<typeof startCheckedSandbox>>;
-let stripe: Stripe;
-let monthly: Stripe.Price;
-
-beforeEach(async () => {
-  sandbox = await startCheckedSandbox();
-  stripe = new Stripe('sk_test_x', {
-    protocol: 'http',
-    host: '127.0.0.1',
-    port: sandbox.port,
-    maxNetworkRetries: 0,
-  });
-  const product = await stripe.products.create({ name: 'Pro' });
-  monthly = await stripe.prices.create({
-    product: product.id,
-    currency: 'usd',
-    unit_amount: 2000,
-    recurring: { interval: 'month' },
-  });
-});
-
-afterEach(async () => {
-  await sandbox.close();
-  expect(sandbox.problems).toEqual([]);
-});
-
-async function control(path: string, body: object = {}): Promise<Record<string, unknown>> {
-  const response = await fetch(`${sandbox.url}/_sandbox/${path}`, {
-    method: 'POST',
-    body: JSON.stringify(body),
-  });
-  expect(response.status).toBe(200);
-  return (await response.json()) as Record<string, unknown>;
-}
-
-async function subscribe(
-  card = 'success',
-  data: Stripe.Checkout.SessionCreateParams.SubscriptionData = {},
-): Promise<Stripe.Subscription> {
-  const { id } = await stripe.checkout.sessions.create({
-    mode: 'subscription',
-    line_items: [{ price: monthly.id, quantity: 1 }],
-    success_url: 'https://shop.example/',
-    subscription_data: data,
-  });
-  await control(`checkout/sessions/${id}/pay`, { card });
-  const { subscription } = await stripe.checkout.sessions.retrieve(id, { expand: ['subscription'] });
-  return subscription as Stripe.Subscription;
-}
-
-async function eventsSince(mark: number): Promise<string[]> {
-  const types: string[] = [];
-  for await (const { type } of stripe.events.list({ limit: 100, created: { gt: mark } })) types.unshift(type);
-  return types;
-}
+afterEach(closeSandboxes);
 
 test('refunds, partial and full, never more than was paid', async () => {
+  const { stripe, subscribe } = await startShop();
   await subscribe();
   const charge = (await stripe.charges.list()).data[0]!;
   const part = await stripe.refunds.create({ charge: charge.id, amount: 500 });
@@ -91,6 +37,7 @@ test('refunds, partial and full, never more than was paid', async () => {
 });
 
 test('disputes and inquiries', async () => {
+  const { stripe, subscribe, control, eventTypes } = await startShop();
   const first = await subscribe();
   await subscribe();
   const charges = (await stripe.charges.list()).data;
@@ -102,7 +49,7 @@ test('disputes and inquiries', async () => {
   await control(`disputes/${inquiry.id}/close`, { outcome: 'warning_closed' });
   const { data } = await stripe.disputes.list({ expand: ['data.charge'] });
   expect(data.map(({ status }) => status)).toEqual(['warning_closed', 'lost']);
-  const types = (await eventsSince(0)).filter((type) => type.startsWith('charge.dispute'));
+  const types = (await eventTypes()).filter((type) => type.startsWith('charge.dispute'));
   expect(types).toEqual([
     'charge.dispute.created',
     'charge.dispute.funds_withdrawn',

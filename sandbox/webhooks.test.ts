@@ -2,6 +2,7 @@ import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import Stripe from 'stripe';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { closeSandboxes, type SandboxUnderTest, startSandboxUnderTest } from '../test/sandboxes.ts';
 import { startCheckedSandbox } from './conformance.ts';
 
 // Room for a machine busy with other things: nothing here waits by time.
@@ -15,7 +16,7 @@ interface Received {
   signature: string;
 }
 
-let sandbox: Awaited<ReturnType<typeof startCheckedSandbox>>;
+let sandbox: SandboxUnderTest;
 let stripe: Stripe;
 let receiver: Server;
 let address: string;
@@ -37,30 +38,16 @@ beforeEach(async () => {
   });
   await new Promise<void>((resolve) => receiver.listen(0, '127.0.0.1', resolve));
   address = `http://127.0.0.1:${(receiver.address() as AddressInfo).port}/hook`;
-  sandbox = await startCheckedSandbox({ retryMs: [20, 40], timeoutMs: 300 });
-  stripe = new Stripe('sk_test_x', {
-    protocol: 'http',
-    host: '127.0.0.1',
-    port: sandbox.port,
-    maxNetworkRetries: 0,
-  });
+  sandbox = await startSandboxUnderTest({ retryMs: [20, 40], timeoutMs: 300 });
+  stripe = sandbox.stripe;
 });
 
 afterEach(async () => {
-  await sandbox.close();
-  receiver.closeAllConnections();
-  receiver.close();
-  expect(sandbox.problems).toEqual([]);
-});
-
-async function control(path: string, body: object = {}): Promise<Record<string, unknown>> {
-  const response = await fetch(`${sandbox.url}/_sandbox/${path}`, {
-    method: 'POST',
-    body: JSON.stringify(body),
+  await closeSandboxes().finally(() => {
+    receiver.closeAllConnections();
+    receiver.close();
   });
-  expect(response.status).toBe(200);
-  return (await response.json()) as Record<string, unknown>;
-}
+});
 
 interface Delivered {
   state: string;
@@ -109,7 +96,7 @@ test('an endpoint hears only what it asked for, while it is enabled', async () =
   await eventually(() => received.map(({ type }) => type)).toEqual(['product.created']);
   await stripe.webhookEndpoints.update(id, { disabled: true });
   await stripe.products.create({ name: 'unheard' });
-  await control('delivery/flush');
+  await sandbox.control('delivery/flush');
   expect(received).toHaveLength(1);
 });
 
@@ -136,16 +123,16 @@ test('retries end, and the event stays listed as undelivered', async () => {
   const { data } = await stripe.events.list({ delivery_success: false });
   expect(data.map(({ id, pending_webhooks }) => [id, pending_webhooks])).toEqual([[received[0]!.id, 1]]);
   answers = [];
-  await control(`events/${data[0]!.id}/deliver`);
+  await sandbox.control(`events/${data[0]!.id}/deliver`);
   expect((await stripe.events.list({ delivery_success: false })).data).toEqual([]);
 });
 
 test('paused: nothing goes out until it is flushed, in the order asked for', async () => {
   await endpoint();
-  await control('delivery', { mode: 'paused' });
+  await sandbox.control('delivery', { mode: 'paused' });
   await customers(4);
   expect((await deliveries()).map(({ state }) => state)).toEqual(Array(4).fill('held'));
-  expect(await control('delivery/flush', { order: 'reversed' })).toEqual({
+  expect(await sandbox.control('delivery/flush', { order: 'reversed' })).toEqual({
     attempted: 4,
     delivered: 4,
     failed: 0,
@@ -155,7 +142,7 @@ test('paused: nothing goes out until it is flushed, in the order asked for', asy
 
 test('in order: one after the other', async () => {
   await endpoint();
-  await control('delivery', { mode: 'in_order' });
+  await sandbox.control('delivery', { mode: 'in_order' });
   await customers(6);
   await eventually(() => received.length).toBe(6);
   expect(received.map(({ body }) => JSON.parse(body).data.object.name)).toEqual([
@@ -170,19 +157,19 @@ test('in order: one after the other', async () => {
 
 test('shuffled: all, in another order, and the same order for the same seed', async () => {
   await endpoint();
-  await control('delivery', { mode: 'paused' });
+  await sandbox.control('delivery', { mode: 'paused' });
   await customers(8);
-  await control('delivery/flush', { order: 'shuffled', seed: 7 });
+  await sandbox.control('delivery/flush', { order: 'shuffled', seed: 7 });
   const names = () => received.map(({ body }) => JSON.parse(body).data.object.name as string);
   const first = names();
   expect(first).not.toEqual([...first].sort());
   expect([...first].sort()).toEqual(['c0', 'c1', 'c2', 'c3', 'c4', 'c5', 'c6', 'c7']);
   received = [];
   await customers(8);
-  await control('delivery/flush', { order: 'shuffled', seed: 7 });
+  await sandbox.control('delivery/flush', { order: 'shuffled', seed: 7 });
   expect(names()).toEqual(first);
   received = [];
-  await control('delivery', { mode: 'shuffled', window_ms: 100, copies: 2, seed: 3 });
+  await sandbox.control('delivery', { mode: 'shuffled', window_ms: 100, copies: 2, seed: 3 });
   await customers(3);
   await eventually(() => received.length).toBe(6);
   expect(new Set(names())).toEqual(new Set(['c0', 'c1', 'c2']));
@@ -190,7 +177,7 @@ test('shuffled: all, in another order, and the same order for the same seed', as
 
 test('duplicated: the same event more than once', async () => {
   await endpoint();
-  await control('delivery', { mode: 'duplicated', copies: 3 });
+  await sandbox.control('delivery', { mode: 'duplicated', copies: 3 });
   await customers(1);
   await eventually(() => received.length).toBe(3);
   expect(new Set(received.map(({ id }) => id)).size).toBe(1);
@@ -199,9 +186,9 @@ test('duplicated: the same event more than once', async () => {
 
 test('dropped: never sent, but listed as undelivered', async () => {
   await endpoint();
-  await control('delivery', { mode: 'dropped' });
+  await sandbox.control('delivery', { mode: 'dropped' });
   await customers(2);
-  await control('delivery/flush');
+  await sandbox.control('delivery/flush');
   expect(received).toEqual([]);
   expect((await stripe.events.list({ delivery_success: false })).data).toHaveLength(2);
 });
@@ -209,29 +196,29 @@ test('dropped: never sent, but listed as undelivered', async () => {
 test('wrong signature: refused by the SDK, right again on the retry after the mode is over', async () => {
   const { secret } = await endpoint();
   answers = [400];
-  await control('delivery', { mode: 'wrong_signature' });
+  await sandbox.control('delivery', { mode: 'wrong_signature' });
   await customers(1);
   await eventually(() => received.length).toBeGreaterThan(0);
-  await control('delivery', { mode: 'concurrent' });
+  await sandbox.control('delivery', { mode: 'concurrent' });
   const [{ body, signature }] = received as [Received];
   expect(() => stripe.webhooks.constructEvent(body, signature, secret as string)).toThrow(/signature/i);
 });
 
 test('delayed: held for as long as said, unless flushed', async () => {
   await endpoint();
-  await control('delivery', { mode: 'delayed', delay_ms: 600_000 });
+  await sandbox.control('delivery', { mode: 'delayed', delay_ms: 600_000 });
   await customers(1);
   expect((await deliveries())[0]?.state).toBe('held');
-  expect(await control('delivery/flush')).toMatchObject({ delivered: 1 });
+  expect(await sandbox.control('delivery/flush')).toMatchObject({ delivered: 1 });
   expect(received).toHaveLength(1);
 });
 
 test('flush waits for what its deliveries bring about', async () => {
   await endpoint();
-  await control('delivery', { mode: 'paused' });
+  await sandbox.control('delivery', { mode: 'paused' });
   answers = [500];
   await customers(2);
-  expect(await control('delivery/flush', { order: 'created' })).toEqual({
+  expect(await sandbox.control('delivery/flush', { order: 'created' })).toEqual({
     attempted: 2,
     delivered: 1,
     failed: 1,
