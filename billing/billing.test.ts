@@ -118,7 +118,9 @@ describe('the success page', () => {
   it('waits for the money, then has the key, shows it once, and says so afterwards', async () => {
     const { sessionId } = await test.openCheckout('pro');
     expect(await (await success(sessionId)).json()).toMatchObject({ status: 'open' });
-    expect(await (await success(sessionId, { headers: html })).text()).toContain('Not paid yet');
+    const open = await success(sessionId, { headers: html });
+    expect(open.headers.get('refresh')).toBe('3');
+    expect(await open.text()).toContain('Not paid yet');
     await test.pay(sessionId, 'bank_debit');
     expect(await (await success(sessionId)).json()).toMatchObject({ status: 'pending' });
     const waiting = await success(sessionId, { headers: html });

@@ -29,6 +29,7 @@ export class InboxWorker {
   readonly #active = new Set<Promise<void>>();
   readonly #sessions = new LRUCache<string, string>({ max: 10_000, ttl: 600_000 });
   #timer: NodeJS.Timeout | undefined;
+  #filling: Promise<void> = Promise.resolve();
   #leasing = false;
   #leaseAgain = false;
   #stopped = false;
@@ -52,13 +53,13 @@ export class InboxWorker {
   wake(session?: { eventId: string; sessionId: string }): void {
     if (session) this.#sessions.set(session.eventId, session.sessionId);
     this.#leaseAgain = true;
-    if (!this.#leasing) void this.#fill();
+    if (!this.#leasing) this.#filling = this.#fill();
   }
 
   /** Takes no more work, waits for what is under way for at most `timeoutMs`, and gives back the leases of the rest. */
   async stop(timeoutMs: number): Promise<void> {
     await this.#finish(timeoutMs);
-    if (this.#active.size === 0) return;
+    await this.#filling;
     try {
       await this.#context.keystore.releaseLeases(this.#owner);
     } catch (error) {
@@ -86,6 +87,7 @@ export class InboxWorker {
           limit: CONCURRENCY - this.#active.size,
           leaseMs: LEASE_MS,
         });
+        if (this.#stopped) return;
         if (events.length > 0) this.#leaseAgain = true;
         for (const event of events) this.#run(event);
       }

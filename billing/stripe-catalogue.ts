@@ -1,7 +1,7 @@
 import { createHash, randomUUID } from 'node:crypto';
 import type Stripe from 'stripe';
 import type { Plan } from '../shared/plans.ts';
-import { callStripe } from './stripe-client.ts';
+import { callStripe, lookUp } from './stripe-client.ts';
 
 /** What was done, or with `dryRun` would be done, about one object at Stripe. */
 export type Ensured<T> = { object: T; action: 'found' | 'created' | 'updated' };
@@ -83,7 +83,7 @@ async function ensureProduct(stripe: Stripe, plan: Plan): Promise<Stripe.Product
 
 /**
  * Creates an object once, however many of us ask for it at the same moment. Stripe repeats the first answer for a day,
- * also when the object has been archived since: then it is made anew.
+ * also when the object has been archived or deleted since: then it is made anew, at worst twice.
  */
 async function createOnce<T extends { id: string; active: boolean }>(
   kind: string,
@@ -92,8 +92,8 @@ async function createOnce<T extends { id: string; active: boolean }>(
   retrieve: (id: string) => Promise<T>,
 ): Promise<T> {
   const first = await callStripe(() => create(once(kind, params)));
-  const now = await callStripe(() => retrieve(first.id));
-  return now.active ? now : callStripe(() => create({ idempotencyKey: randomUUID() }));
+  const now = await lookUp(() => retrieve(first.id));
+  return now?.active ? now : callStripe(() => create({ idempotencyKey: randomUUID() }));
 }
 
 function once(kind: string, params: object): { idempotencyKey: string } {

@@ -49,5 +49,9 @@ export type PriceLook = { unitAmount: number | null; currency: string; interval:
 /** Looks at a price. @throws ProblemError `stripe_unavailable`, `stripe_refused` */
 export async function lookAtPrice(stripe: Stripe, priceId: string): Promise<PriceLook> {
   const { unit_amount, currency, recurring } = await callStripe(() => stripe.prices.retrieve(priceId));
-  return { unitAmount: unit_amount, currency, interval: recurring?.interval ?? null };
+  const every =
+    recurring && recurring.interval_count > 1
+      ? `${recurring.interval_count} ${recurring.interval}s`
+      : recurring?.interval;
+  return { unitAmount: unit_amount, currency, interval: every ?? null };
 }

@@ -63,7 +63,7 @@ export async function lookAtSession(stripe: Stripe, sessionId: string): Promise<
     payment: await paymentOf(stripe, session),
     purchaseId: session.metadata?.[PURCHASE_ID_METADATA] ?? null,
     fromPaymentLink: session.payment_link !== null,
-    successUrl: session.success_url,
+    successUrl: session.success_url ?? session.return_url ?? null,
     stripeCustomerId: idOf(session.customer),
     email: session.customer_details?.email ?? session.customer_email,
     priceIds: subscription ? pricesOf(subscription) : await pricesOfLines(stripe, session),

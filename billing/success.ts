@@ -239,8 +239,7 @@ function showKey(
 function showState(billing: Billing, response: Response, state: SuccessState, sessionId: string): void {
   const plan = 'planId' in state ? billing.plans.plan(state.planId) : undefined;
   if (state.status === 'not_found') response.status(404);
-  if (state.status === 'pending')
-    response.set('Refresh', String(secondsToReload(Date.now() - state.createdAt)));
+  if (isWaiting(state)) response.set('Refresh', String(secondsToReload(Date.now() - state.createdAt)));
   sendPage(response, 'success', {
     status: state.status,
     sessionId: state.status === 'ready' ? sessionId : null,

@@ -50,9 +50,11 @@ export class Arrivals {
   }
 
   /** The exchange is over. */
-  leave(exchange: Exchange): void {
-    exchange.connection.busy--;
+  leave({ req, connection }: Exchange): void {
     this.inFlight--;
+    if (req.complete) connection.busy--;
+    // Answered before its body was here: a fault in the rest belongs to this request, which has its answer.
+    else req.once('close', () => connection.busy--);
   }
 
   /** Whether a response is under way on this connection, so that nothing else may be written to it. */

@@ -67,15 +67,17 @@ export class Upstream {
     const { req, res, head } = exchange;
     const headers = head.endToEnd.concat(identityHeaders(exchange, allowed));
     if (head.contentLength !== null) headers.push('Content-Length', head.contentLength);
-    if (head.expectsContinue && head.hasBody) res.writeContinue();
+    // An HTTP/1.0 client cannot have meant it (RFC 9110 section 10.1.1).
+    if (head.expectsContinue && head.hasBody && req.httpVersionMinor > 0) res.writeContinue();
+    const body = head.hasBody ? new RequestBody(req) : null;
     this.#pool.dispatch(
       {
         path: this.#basePath + req.url,
         method: req.method as string,
         headers,
-        body: head.hasBody ? new RequestBody(req) : null,
+        body,
       },
-      new Forwarding(exchange, allowed, this.#events),
+      new Forwarding(exchange, allowed, body, this.#events),
     );
   }
 
@@ -89,6 +91,7 @@ export class Upstream {
 class Forwarding implements Dispatcher.DispatchHandler {
   readonly #exchange: Exchange;
   readonly #allowed: Allowed;
+  readonly #body: RequestBody | null;
   readonly #events: ForwardEvents;
   readonly #startedAt = performance.now();
   #controller: Dispatcher.DispatchController | undefined;
@@ -99,8 +102,9 @@ class Forwarding implements Dispatcher.DispatchHandler {
   #waiting = false;
   #held: Buffer | null = null;
 
-  constructor(exchange: Exchange, allowed: Allowed, events: ForwardEvents) {
+  constructor(exchange: Exchange, allowed: Allowed, body: RequestBody | null, events: ForwardEvents) {
     this.#exchange = exchange;
+    this.#body = body;
     this.#allowed = allowed;
     this.#events = events;
     exchange.res.once('close', () => this.#onClientClosed());
@@ -126,7 +130,7 @@ class Forwarding implements Dispatcher.DispatchHandler {
     headers.push('X-Request-ID', requestId);
     if (this.#events.stopping()) headers.push('Connection', 'close');
     this.#status = status;
-    res.writeHead(status, statusMessage ?? '', headers);
+    res.writeHead(status, sendableReason(statusMessage), headers);
     this.#answering = true;
     // A small body usually came in the same packet and goes out with the headers. If not, nothing waits for it.
     this.#waiting = true;
@@ -152,7 +156,10 @@ class Forwarding implements Dispatcher.DispatchHandler {
     else if (this.#held.length <= ONE_WRITE_BYTES) res.end(this.#held.toString('latin1'), 'latin1');
     else res.end(this.#held);
     this.#finish('complete');
-    if (head.hasBody && !req.complete) lingerOverBody(req, socket);
+    if (this.#body && head.hasBody && !req.complete) {
+      this.#body.detach();
+      lingerOverBody(req, socket);
+    }
   }
 
   onResponseError(_controller: Dispatcher.DispatchController | null, error: Error): void {
@@ -164,7 +171,15 @@ class Forwarding implements Dispatcher.DispatchHandler {
       return;
     }
     this.#over = true;
-    this.#events.failed(this.#exchange, failureOf(error), error);
+    this.#body?.detach();
+    try {
+      this.#events.failed(this.#exchange, failureOf(error), error);
+    } catch (bug) {
+      // Without an answer the client would wait for ever, and the exchange would never be over.
+      this.#exchange.socket.destroy();
+      this.#events.finished(this.#exchange, 0, 'truncated', this.#allowed.key.id);
+      throw bug;
+    }
   }
 
   /** Sends what waited for more to come with it. */
@@ -195,6 +210,11 @@ class Forwarding implements Dispatcher.DispatchHandler {
     this.#over = true;
     this.#events.finished(this.#exchange, this.#status, how, this.#allowed.key.id);
   }
+}
+
+/** The upstream's reason phrase, or Node's own where it is not of the form RFC 9112 section 4 gives it. */
+function sendableReason(reason: string | undefined): string {
+  return reason !== undefined && /^[\t\x20-\x7e\x80-\xff]*$/.test(reason) ? reason : '';
 }
 
 function flush(forwarding: Forwarding): void {

@@ -8,6 +8,9 @@ export class HashQueueFull extends Error {
   }
 }
 
+/** Served places at the head of the line that are worth moving everyone up for. */
+const COMPACT_AT = 1024;
+
 type Waiting = { run: () => void; refuse: () => void; since: number };
 
 /**
@@ -72,6 +75,9 @@ export class HashQueue {
   #advance(): void {
     while (this.#running < this.#concurrency && this.depth > 0) {
       const next = this.#waiting[this.#next++] as Waiting;
+      // While somebody always waits the line never empties; what has been served must not stay in memory.
+      if (this.#next >= COMPACT_AT) this.#waiting.splice(0, this.#next);
+      if (this.#next >= COMPACT_AT) this.#next = 0;
       if (Date.now() - next.since > this.#maxWaitMs) next.refuse();
       else next.run();
     }

@@ -6,6 +6,10 @@ export type RequestHead = {
   /** End-to-end headers that may go upstream, as name, value, name, value, ... in the order and spelling received. */
   endToEnd: string[];
   host: string;
+  /** How many `Host` lines there were. */
+  hosts: number;
+  /** Whether the body has a coding besides `chunked`. */
+  otherCoding: boolean;
   /** `null`: no body, or one of unknown length. */
   contentLength: string | null;
   hasBody: boolean;
@@ -56,6 +60,8 @@ export function readRequestHead(raw: readonly string[]): RequestHead {
     credential: { kind: 'none' },
     endToEnd,
     host: '',
+    hosts: 0,
+    otherCoding: false,
     contentLength: null,
     hasBody: false,
     expectsContinue: false,
@@ -83,6 +89,7 @@ export function readRequestHead(raw: readonly string[]): RequestHead {
         authorizations.push(value);
         break;
       case 'host':
+        head.hosts++;
         head.host = value;
         break;
       case 'connection':
@@ -94,6 +101,7 @@ export function readRequestHead(raw: readonly string[]): RequestHead {
         break;
       case 'transfer-encoding':
         head.hasBody = true;
+        head.otherCoding ||= value.trim().toLowerCase() !== 'chunked';
         break;
       case 'expect':
         head.expectsContinue = value.toLowerCase() === '100-continue';
@@ -121,9 +129,17 @@ export function readRequestHead(raw: readonly string[]): RequestHead {
       endToEnd.push('Authorization', value);
     }
   }
+  if (head.credential.kind === 'key') dropHeadersWith(endToEnd, head.credential.text);
   if (connection !== '' && !NAMES_NOTHING.test(connection))
     head.endToEnd = withoutNamed(endToEnd, connection);
   return head;
+}
+
+/** The key is for us only, also where a client put it into a header of another name. */
+function dropHeadersWith(headers: string[], key: string): void {
+  for (let i = headers.length - 2; i >= 0; i -= 2) {
+    if ((headers[i + 1] as string).includes(key)) headers.splice(i, 2);
+  }
 }
 
 /** What the upstream's answer may not say: hop-by-hop fields, and limits and request ids, which are ours. */

@@ -84,9 +84,6 @@ export class Identify {
       if (facts !== undefined && facts.tag === known.tag) return facts;
       this.#verified.delete(digest);
     }
-    const wait = await this.#options.badKeys.waitSeconds(address);
-    if (wait > 0) return refused('too_many_bad_keys', { retryAfterSeconds: wait });
-
     const parsed = parseKey(presented);
     if (parsed === undefined)
       return this.#bad(address, 'What was sent is not a whole key: its form or checksum is wrong.');
@@ -96,17 +93,16 @@ export class Identify {
   }
 
   async #verify(parsed: ParsedKey, digest: string, address: string): Promise<KeyFacts | Refused> {
-    const { keystore, facts, badKeys } = this.#options;
+    const { keystore, facts } = this.#options;
     const stored = facts.fresh(parsed.id) ?? (await facts.load(parsed.id));
     const possible =
       stored !== undefined &&
+      // The checksum covers the prefix but anyone can compute it: another prefix would be the same key in ever new spellings.
+      stored.prefix === parsed.prefix &&
       stored.mode === parsed.mode &&
       !this.#wrong.has(digest) &&
       keystore.hasher.tagMatches(parsed.secret, stored.tag);
     if (!possible || !(await this.#verifyOnce(parsed, stored, digest))) {
-      // Another wrong key of the same client may have used up its allowance meanwhile.
-      const wait = await badKeys.waitSeconds(address);
-      if (wait > 0) return refused('too_many_bad_keys', { retryAfterSeconds: wait });
       return this.#bad(address, 'No key like this was ever issued here.');
     }
     this.#verified.set(digest, { id: stored.id, tag: stored.tag });
@@ -144,7 +140,13 @@ export class Identify {
     });
   }
 
-  #bad(address: string, detail: string): Refused {
+  /**
+   * A wrong key, or one too many of them. Only keys that are refused anyway come here: a good key is never turned away
+   * for what its neighbours behind the same address send.
+   */
+  async #bad(address: string, detail: string): Promise<Refused> {
+    const wait = await this.#options.badKeys.waitSeconds(address);
+    if (wait > 0) return refused('too_many_bad_keys', { retryAfterSeconds: wait });
     this.#options.badKeys.count(address);
     return refused('invalid_key', { detail });
   }

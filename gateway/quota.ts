@@ -91,7 +91,8 @@ export class Quotas {
   }
 
   #tally(facts: KeyFacts, now: number): Tally {
-    if (now < this.#month.start || now >= this.#month.end) {
+    // Never back: a request that waited across midnight counts in the new month.
+    if (now >= this.#month.end) {
       const startHour = monthStartHour(now);
       this.#month = { start: startHour * HOUR_MS, end: monthEndMs(now), startHour };
     }

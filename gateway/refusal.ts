@@ -1,4 +1,4 @@
-import type { ServerResponse } from 'node:http';
+import { type ServerResponse, STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
 import { type Problem, type ProblemCode, problem } from '../shared/problems.ts';
 import type { Refused } from './decision.ts';
@@ -49,7 +49,8 @@ export function answerProblem(
     'no-store',
   );
   if (mustClose(exchange)) headers.push('Connection', 'close');
-  res.writeHead(body.status, headers);
+  // Named outright: a reason that an earlier attempt left behind may be what could not be sent.
+  res.writeHead(body.status, STATUS_CODES[body.status] ?? '', headers);
   finish(exchange, res, text);
 }
 
@@ -83,6 +84,7 @@ function finish(exchange: Exchange, res: ServerResponse, text: Buffer): void {
   });
   req.once('end', end);
   req.once('error', end);
+  req.resume();
   res.once('close', () => clearTimeout(timer));
 }
 

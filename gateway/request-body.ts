@@ -22,10 +22,14 @@ export class RequestBody extends Readable {
   }
 
   override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
+    this.detach();
+    done(error);
+  }
+
+  /** Lets go of the request: what still comes is for whoever reads it now. */
+  detach(): void {
     this.#req.off('data', this.#onData);
     this.#req.off('end', this.#onEnd);
-    this.#req.pause();
-    done(error);
   }
 
   readonly #onData = (chunk: Buffer): void => {

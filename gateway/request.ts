@@ -57,9 +57,13 @@ export function createRequestListener(options: RequestOptions) {
     const exchange = arrivals.arrive(req, res);
     const target = req.url as string;
     if (options.stopping()) refuse(exchange, 'stopping');
+    else if (exchange.head.hosts > 1)
+      refuse(exchange, 'invalid_request', 'There is more than one Host header.');
     else if (OWN_PATHS.has(exchange.path)) options.own(exchange);
     else if (exchange.head.wantsWebSocket) {
       refuse(exchange, 'upgrade_not_supported', 'WebSocket connections are not forwarded.');
+    } else if (exchange.head.otherCoding) {
+      refuse(exchange, 'coding_not_supported', 'Of transfer codings only chunked is understood.');
     } else if (target.charCodeAt(0) !== 47 /* slash */) {
       refuse(exchange, 'invalid_request', 'The request target has to be a path, such as /v1/items.');
     } else if (!upstream.reaches(target)) {

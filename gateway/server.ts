@@ -55,6 +55,9 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   const { config, keystore, log, now = Date.now } = options;
   if (config.upstreamUrl === null) throw new Error('The gateway was started without an upstream');
   let stopping = false;
+  if (config.production && config.trustedProxyList.length === 0) {
+    log.warn('TRUSTED_PROXIES is empty: behind a proxy, all clients share one address');
+  }
 
   const quotas = new Quotas(MAX_KEYS);
   const usage = new UsageRecorder({

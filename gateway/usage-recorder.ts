@@ -73,8 +73,9 @@ export class UsageRecorder {
   async close(): Promise<void> {
     clearInterval(this.#timer);
     const deadline = Date.now() + CLOSE_LIMIT_MS;
-    await this.#flushing;
-    while (!(await this.flush()) && Date.now() < deadline) await sleep(50);
+    const late = sleep(CLOSE_LIMIT_MS).then(() => false);
+    if (this.#flushing) await Promise.race([this.#flushing, late]);
+    while (!(await Promise.race([this.flush(), late])) && Date.now() < deadline) await sleep(50);
     const lost = this.#take();
     if (lost.size > 0) {
       const requests = [...lost.keys()].reduce((sum, row) => sum + row.requests, 0);

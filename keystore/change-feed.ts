@@ -2,6 +2,9 @@ import type { Kysely } from 'kysely';
 import type { Logger } from '../shared/log.ts';
 import type { Schema } from './schema.ts';
 
+/** A look that takes longer than this tells nobody of a revocation in time, milliseconds. */
+const SLOW_LOOK_MS = 500;
+
 /** Ids of keys whose facts changed, or `everything` when too much was missed to tell. */
 export type Change = readonly string[] | 'everything';
 
@@ -24,6 +27,7 @@ export class ChangeFeed {
   #starting: Promise<void> | undefined;
   #reading: Promise<void> | undefined;
   #unread = false;
+  #readingSince = 0;
   #healthy = true;
 
   constructor(options: Options) {
@@ -42,9 +46,14 @@ export class ChangeFeed {
     return () => this.#listeners.delete(listener);
   }
 
-  /** Whether the last look succeeded. While it does not, what a gateway remembers may be out of date. */
+  /**
+   * Whether the last look succeeded and none takes too long. While it does not, what a gateway remembers may be out of
+   * date.
+   */
   get healthy(): boolean {
-    return this.#healthy;
+    return (
+      this.#healthy && (this.#readingSince === 0 || performance.now() - this.#readingSince < SLOW_LOOK_MS)
+    );
   }
 
   /** Looks at once: this process has just committed a change. */
@@ -74,8 +83,11 @@ export class ChangeFeed {
   }
 
   #read(): void {
-    this.#reading ??= this.#readAll().finally(() => {
+    if (this.#reading) return;
+    this.#readingSince = performance.now();
+    this.#reading = this.#readAll().finally(() => {
       this.#reading = undefined;
+      this.#readingSince = 0;
     });
   }
 

@@ -27,9 +27,12 @@ export type LeasedEvent = {
   receivedAt: number;
 };
 
+/** Outcomes that may be others once the seller has mapped a price. */
+const WORTH_ANOTHER_LOOK = new Set(['not_ours', 'not_found']);
+
 /**
- * Commits an event before it is acknowledged. A redelivery of an event that failed for good (Stripe's "resend") puts it
- * back to work; any other redelivery changes nothing.
+ * Commits an event before it is acknowledged. A redelivery of an event that failed for good, or was taken for another
+ * product's (Stripe's "resend"), puts it back to work; any other redelivery changes nothing.
  */
 export async function receiveEvent(
   store: Store,
@@ -38,10 +41,11 @@ export async function receiveEvent(
   return inOneStep(store, async ({ trx, now }) => {
     const existing = await trx
       .selectFrom('events')
-      .select('status')
+      .select(['status', 'outcome'])
       .where('id', '=', event.id)
       .executeTakeFirst();
-    if (existing && existing.status !== 'failed') return 'duplicate';
+    const settled = existing?.status === 'processed' && !WORTH_ANOTHER_LOOK.has(existing.outcome ?? '');
+    if (settled || existing?.status === 'pending') return 'duplicate';
     const row: EventTable = {
       id: event.id,
       type: event.type,

@@ -5,7 +5,6 @@ import { monthStartHour, usageSince } from './usage-ledger.ts';
 
 /** A key as the operator sees it: everything but its hash. */
 export type KeyRecord = Omit<KeyFacts, 'hash' | 'tag' | 'monthStartHour'> & {
-  prefix: string;
   name: string | null;
   email: string | null;
   stripeCustomerId: string | null;

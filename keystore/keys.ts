@@ -8,6 +8,7 @@ export type KeyFacts = {
   id: string;
   rootId: string;
   mode: Mode;
+  prefix: string;
   hash: string;
   tag: number;
   lastFour: string;
@@ -36,6 +37,7 @@ export async function findKeyFacts(store: Store, id: string): Promise<KeyFacts |
       'keys.id',
       'keys.root_id',
       'keys.mode',
+      'keys.prefix',
       'keys.hash',
       'keys.tag',
       'keys.last_four',
@@ -56,6 +58,7 @@ export async function findKeyFacts(store: Store, id: string): Promise<KeyFacts |
     id: row.id,
     rootId: row.root_id,
     mode: row.mode,
+    prefix: row.prefix,
     hash: row.hash,
     tag: row.tag,
     lastFour: row.last_four,

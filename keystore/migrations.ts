@@ -136,6 +136,11 @@ export function migrations({ autoId }: MigrationDialect): Record<string, Migrati
           .on('events')
           .columns(['status', 'next_attempt_at'])
           .execute();
+        await db.schema
+          .createIndex('events_processed')
+          .on('events')
+          .columns(['status', 'processed_at'])
+          .execute();
         await db.schema.createIndex('events_object').on('events').column('object_id').execute();
 
         await db.schema

@@ -27,11 +27,12 @@ import type { Schema } from './schema.ts';
 /** "TLGT": marks a SQLite file as a Tollgate keystore (`PRAGMA application_id`). */
 const APPLICATION_ID = 0x544c4754;
 
-/** How long a write waits for those of other processes, in milliseconds. Writes here take a few milliseconds. */
-const BUSY_LIMIT_MS = 5000;
-/** SQLite waits for a lock by blocking the whole process, so it may do that only this long; the rest is waited for awake. */
-const BUSY_BLOCK_MS = 5;
-const BUSY_PAUSE_MS = 10;
+/** How long opening the file may wait for other processes, in milliseconds. After that a lock is waited for awake. */
+const OPEN_BUSY_MS = 5000;
+
+/** How often, and after how many milliseconds, a read that found the file locked is tried again. */
+const READ_TRIES = 100;
+const READ_PAUSE_MS = 5;
 
 /** Prepared statements kept. The operations here have fewer; a list of ids makes one for each length. */
 const MAX_STATEMENTS = 300;
@@ -55,7 +56,8 @@ export async function openSqlite(path: string): Promise<OpenDatabase> {
     claimFile(raw, path);
     const db = new Kysely<Schema>({ dialect: new ImmediateSqliteDialect(raw) });
     await migrate(db, path);
-    raw.pragma(`busy_timeout = ${BUSY_BLOCK_MS}`);
+    // SQLite would wait by blocking the whole process; who writes here waits awake and tries again.
+    raw.pragma('busy_timeout = 0');
     let seen = dataVersion(raw);
     return {
       db,
@@ -77,7 +79,7 @@ function openFile(path: string): Database.Database {
     mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
     // SQLite gives its other files the mode of this one: they hold buyers' addresses and sealed keys.
     closeSync(openSync(path, 'a', 0o600));
-    return new Database(path, { timeout: BUSY_LIMIT_MS });
+    return new Database(path, { timeout: OPEN_BUSY_MS });
   } catch (error) {
     throw openError(path, error);
   }
@@ -198,16 +200,7 @@ class ImmediateSqliteDriver extends SqliteDriver {
   }
 
   override async beginTransaction(connection: DatabaseConnection): Promise<void> {
-    const giveUp = performance.now() + BUSY_LIMIT_MS;
-    for (;;) {
-      try {
-        await connection.executeQuery(Query.raw('begin immediate'));
-        return;
-      } catch (error) {
-        if ((error as KeystoreError).code !== 'SQLITE_BUSY' || performance.now() > giveUp) throw error;
-      }
-      await pause(BUSY_PAUSE_MS * (0.5 + Math.random()));
-    }
+    await connection.executeQuery(Query.raw('begin immediate'));
   }
 
   override async rollbackTransaction(connection: DatabaseConnection): Promise<void> {
@@ -229,20 +222,29 @@ class CachingConnection implements DatabaseConnection {
     this.#raw = raw;
   }
 
-  async executeQuery<Row>({ sql, parameters }: CompiledQuery): Promise<QueryResult<Row>> {
-    try {
-      let statement = this.#statements.get(sql);
-      if (!statement) {
-        statement = this.#raw.prepare(sql);
-        this.#statements.set(sql, statement);
+  async executeQuery<Row>(query: CompiledQuery): Promise<QueryResult<Row>> {
+    for (let left = READ_TRIES; ; left--) {
+      try {
+        return this.#run(query);
+      } catch (error) {
+        const { code = 'UNKNOWN', message } = error as { code?: string; message: string };
+        // Reads wait for nobody, but for the moments in which another process opens or closes the file.
+        const again = code === 'SQLITE_BUSY' && query.sql.startsWith('select') && left > 0;
+        if (!again) throw new KeystoreError(`The keystore failed: ${message}`, code, { cause: error });
       }
-      if (statement.reader) return { rows: statement.all(parameters) as Row[] };
-      const { changes } = statement.run(parameters);
-      return { numAffectedRows: BigInt(changes), rows: [] };
-    } catch (error) {
-      const { code = 'UNKNOWN', message } = error as { code?: string; message: string };
-      throw new KeystoreError(`The keystore failed: ${message}`, code, { cause: error });
+      await pause(READ_PAUSE_MS);
     }
+  }
+
+  #run<Row>({ sql, parameters }: CompiledQuery): QueryResult<Row> {
+    let statement = this.#statements.get(sql);
+    if (!statement) {
+      statement = this.#raw.prepare(sql);
+      this.#statements.set(sql, statement);
+    }
+    if (statement.reader) return { rows: statement.all(parameters) as Row[] };
+    const { changes } = statement.run(parameters);
+    return { numAffectedRows: BigInt(changes), rows: [] };
   }
 
   // biome-ignore lint/correctness/useYield: required by the interface; nothing here reads row by row

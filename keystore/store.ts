@@ -1,5 +1,7 @@
+import { setTimeout as pause } from 'node:timers/promises';
 import type { Kysely, Transaction } from 'kysely';
 import type { ChangeFeed } from './change-feed.ts';
+import type { KeystoreError } from './errors.ts';
 import type { KeyHasher } from './key-hash.ts';
 import type { Schema } from './schema.ts';
 
@@ -36,10 +38,11 @@ export type AuditEntry = {
 
 /** Runs one business step in one transaction: all of it is committed, with its audit entry and change notices, or nothing is. */
 export async function inOneStep<T>(store: Store, work: (step: Step) => Promise<T>): Promise<T> {
-  const now = store.now();
   let keysChanged = false;
-  const result = await store.db.transaction().execute((trx) =>
-    work({
+  const result = await inTransaction(store, (trx) => {
+    // Taken with the lock in hand: whatever another process wrote while this one waited lies before it.
+    const now = store.now();
+    return work({
       trx,
       now,
       async audit({ actor, action, keyId = null, customerId = null, purchaseId = null, details }) {
@@ -64,8 +67,29 @@ export async function inOneStep<T>(store: Store, work: (step: Step) => Promise<T
           .values(keyIds.map((key_id) => ({ key_id, at: now })))
           .execute();
       },
-    }),
-  );
+    });
+  });
   if (keysChanged) store.changes.wake();
   return result;
+}
+
+/** How long a write waits for those of other processes, in milliseconds. Writes here take a few milliseconds. */
+const BUSY_LIMIT_MS = 5000;
+const BUSY_PAUSE_MS = 10;
+
+/**
+ * Runs a transaction, again and again while another process holds the lock. Between two tries the connection is free, so
+ * that reads and the change feed go on.
+ */
+async function inTransaction<T>(store: Store, work: (trx: Transaction<Schema>) => Promise<T>): Promise<T> {
+  const giveUp = performance.now() + BUSY_LIMIT_MS;
+  for (;;) {
+    try {
+      return await store.db.transaction().execute(work);
+    } catch (error) {
+      // Only the start of a transaction finds the lock taken: nothing has been done by then.
+      if ((error as KeystoreError).code !== 'SQLITE_BUSY' || performance.now() > giveUp) throw error;
+    }
+    await pause(BUSY_PAUSE_MS * (0.5 + Math.random()));
+  }
 }

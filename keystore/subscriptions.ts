@@ -3,6 +3,9 @@ import type { Mode } from '../shared/keys.ts';
 import type { Buyer, SubscriptionSnapshot } from './purchases.ts';
 import { inOneStep, type Step, type Store } from './store.ts';
 
+/** How far apart the clocks of two machines may be, milliseconds. */
+const CLOCK_SKEW_MS = 60_000;
+
 /** What came of a look at Stripe. `stale`: a newer look was written before, so this one changed nothing. */
 export type SyncOutcome = 'updated' | 'unchanged' | 'stale';
 
@@ -47,7 +50,9 @@ export async function writeSubscription(
     .where('id', '=', snapshot.id)
     .executeTakeFirst();
   // A look from the future was stamped by a clock that has been set back since; it must not shut out all others.
-  if (existing && existing.fetched_at > snapshot.fetchedAt && existing.fetched_at <= now) return 'stale';
+  if (existing && existing.fetched_at > snapshot.fetchedAt && existing.fetched_at <= now + CLOCK_SKEW_MS) {
+    return 'stale';
+  }
   // Stripe never revives these two ("canceled" and "incomplete_expired" are terminal states).
   const ended = existing?.status === 'canceled' || existing?.status === 'incomplete_expired';
   if (ended && existing.status !== snapshot.status) return 'stale';

@@ -18,6 +18,9 @@ const NAMED_WINDOWS = { second: 1, minute: 60, hour: 3600, day: 86_400 } as cons
 
 const MAX_WINDOW_SECONDS = 24 * 86_400;
 
+/** Stripe takes amounts of up to eight digits. */
+const MAX_UNIT_AMOUNT = 99_999_999;
+
 const windowSchema = z.strictObject({
   requests: z.int().min(1).max(1_000_000_000),
   per: z
@@ -41,9 +44,13 @@ const planSchema = z.strictObject({
   hidden: z.boolean().default(false),
   price: z
     .strictObject({
-      amount: z.number().min(0).max(999_999.99),
+      amount: z.number().min(0),
       currency: z.string().regex(/^[a-z]{3}$/, 'is a three-letter code in lower case, such as usd'),
       per: z.enum(['day', 'week', 'month', 'year', 'once']),
+    })
+    .refine(({ amount, currency }) => (toUnitAmount(amount, currency) ?? 0) <= MAX_UNIT_AMOUNT, {
+      error: 'is more than Stripe takes',
+      path: ['amount'],
     })
     .refine(({ amount, currency }) => toUnitAmount(amount, currency) !== undefined, {
       error: 'has more decimals than the currency',

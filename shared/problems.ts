@@ -34,6 +34,7 @@ const TABLE = {
   request_timeout: [408, 'Request not received in time', undefined],
   headers_too_large: [431, 'Request headers too large', undefined],
   upgrade_not_supported: [501, 'Protocol upgrade not supported', 'Use plain HTTP/1.1 requests.'],
+  coding_not_supported: [501, 'Transfer coding not supported', 'Send the body as it is, or with Content-Encoding.'],
   unsupported_media_type: [415, 'Media type not supported', 'Send JSON (Content-Type: application/json) or a form.'],
   payload_too_large: [413, 'Body too large', undefined],
   too_many_requests: [429, 'Too many requests', 'Wait for the time in Retry-After.'],
