@@ -407,6 +407,19 @@ describe('purchases of something else in the same Stripe account', () => {
     await vi.waitFor(async () => expect((await test.keystore.inboxDepth()).pending).toBe(0));
     expect((await test.keystore.inboxDepth()).failed).toBe(before);
     expect(await test.keystore.findPurchase(session.id)).toBeUndefined();
+
+    // The seller had only forgotten to map it: once mapped, a resend from Stripe's dashboard brings the key.
+    await test.restart({ PRICE_ID_TEST_TEAM: price.id });
+    const [completed] = (await test.stripe.events.list({ type: 'checkout.session.completed', limit: 1 }))
+      .data;
+    await test.control(`/events/${completed!.id}/deliver`);
+    await vi.waitFor(async () =>
+      expect(await test.keystore.findPurchase(session.id)).toMatchObject({
+        status: 'provisioned',
+        planId: 'team',
+      }),
+    );
+    await test.restart();
   });
 });
 

@@ -31,6 +31,20 @@ describe('the line for Argon2', () => {
     expect([queue.running, queue.depth]).toEqual([0, 0]);
   });
 
+  it('forgets what has been served while somebody always waits', async () => {
+    const queue = new HashQueue({ concurrency: 1, capacity: 10 });
+    const waiting = [0, 1, 2, 3].map(() => queue.run(async () => {}));
+    let mostHeld = 0;
+    for (let i = 0; i < 5000; i++) {
+      await waiting.shift();
+      waiting.push(queue.run(async () => {}));
+      expect(queue.depth).toBeGreaterThan(0);
+      mostHeld = Math.max(mostHeld, queue.held);
+    }
+    await Promise.all(waiting);
+    expect(mostHeld).toBeLessThan(1100);
+  });
+
   it('refuses when it is full, and again admits when it is not', async () => {
     const queue = new HashQueue({ concurrency: 1, capacity: 1 });
     const { task, release } = tasks();

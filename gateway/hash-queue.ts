@@ -37,6 +37,11 @@ export class HashQueue {
     return this.#waiting.length - this.#next;
   }
 
+  /** Places kept in memory: those who wait, and some who have been served. */
+  get held(): number {
+    return this.#waiting.length;
+  }
+
   /** How many run now. */
   get running(): number {
     return this.#running;
