@@ -33,11 +33,12 @@ describe('the line for Argon2', () => {
 
   it('forgets what has been served while somebody always waits', async () => {
     const queue = new HashQueue({ concurrency: 1, capacity: 10 });
-    const waiting = [0, 1, 2, 3].map(() => queue.run(async () => {}));
+    const slow = () => new Promise<void>((resolve) => setImmediate(resolve));
+    const waiting = [0, 1, 2, 3].map(() => queue.run(slow));
     let mostHeld = 0;
     for (let i = 0; i < 5000; i++) {
       await waiting.shift();
-      waiting.push(queue.run(async () => {}));
+      waiting.push(queue.run(slow));
       expect(queue.depth).toBeGreaterThan(0);
       mostHeld = Math.max(mostHeld, queue.held);
     }
