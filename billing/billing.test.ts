@@ -1,3 +1,4 @@
+import type Stripe from 'stripe';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { type BillingUnderTest, startBillingUnderTest } from '../test/billing.ts';
 
@@ -22,6 +23,22 @@ const provisioned = (sessionId: string) =>
     async () => expect(await test.keystore.findPurchase(sessionId)).toMatchObject({ status: 'provisioned' }),
     10_000,
   );
+
+/** A price of a product of its own, by the month unless told otherwise. */
+async function newPrice(more: {
+  unit_amount: number;
+  currency?: string;
+  recurring?: null;
+}): Promise<Stripe.Price> {
+  const { recurring = { interval: 'month' as const }, ...rest } = more;
+  const product = await test.stripe.products.create({ name: 'Something' });
+  return test.stripe.prices.create({
+    product: product.id,
+    currency: 'usd',
+    ...(recurring ? { recurring } : {}),
+    ...rest,
+  });
+}
 
 describe('opening a checkout', () => {
   const post = (body: unknown, headers: Record<string, string> = {}) =>
@@ -316,8 +333,7 @@ describe('payment links', () => {
   });
 
   it('a one-time price makes a key without a subscription', async () => {
-    const product = await test.stripe.products.create({ name: 'Pack' });
-    const price = await test.stripe.prices.create({ product: product.id, currency: 'usd', unit_amount: 500 });
+    const price = await newPrice({ unit_amount: 500, recurring: null });
     await test.restart({ PRICE_ID_TEST_PRO: price.id });
     const session = await test.stripe.checkout.sessions.create({
       mode: 'payment',
@@ -334,13 +350,7 @@ describe('payment links', () => {
 
 describe('a price that stands for no plan', () => {
   it('provisions nothing, is an error somebody sees, and is put right by mapping it', async () => {
-    const product = await test.stripe.products.create({ name: 'Mystery' });
-    const price = await test.stripe.prices.create({
-      product: product.id,
-      currency: 'usd',
-      unit_amount: 700,
-      recurring: { interval: 'month' },
-    });
+    const price = await newPrice({ unit_amount: 700 });
     const session = await test.stripe.checkout.sessions.create({
       mode: 'subscription',
       line_items: [{ price: price.id, quantity: 1 }],
@@ -364,13 +374,7 @@ describe('a price that stands for no plan', () => {
   });
 
   it('a price that is mapped for the other mode only is refused by name', async () => {
-    const product = await test.stripe.products.create({ name: 'Live only' });
-    const price = await test.stripe.prices.create({
-      product: product.id,
-      currency: 'usd',
-      unit_amount: 700,
-      recurring: { interval: 'month' },
-    });
+    const price = await newPrice({ unit_amount: 700 });
     await test.restart({ PRICE_ID_LIVE_PRO: price.id });
     const session = await test.stripe.checkout.sessions.create({
       mode: 'subscription',
@@ -387,12 +391,7 @@ describe('a price that stands for no plan', () => {
 describe('purchases of something else in the same Stripe account', () => {
   it('are left alone: no purchase, no failed event', async () => {
     const before = (await test.keystore.inboxDepth()).failed;
-    const product = await test.stripe.products.create({ name: 'A book' });
-    const price = await test.stripe.prices.create({
-      product: product.id,
-      currency: 'usd',
-      unit_amount: 2500,
-    });
+    const price = await newPrice({ unit_amount: 2500, recurring: null });
     const session = await test.stripe.checkout.sessions.create({
       mode: 'payment',
       line_items: [{ price: price.id, quantity: 1 }],
@@ -457,13 +456,7 @@ describe('subscriptions', () => {
     await provisioned(sessionId);
     const purchase = (await test.keystore.findPurchase(sessionId))!;
     const [item] = (await test.stripe.subscriptions.retrieve(purchase.subscriptionId!)).items.data;
-    const product = await test.stripe.products.create({ name: 'Odd' });
-    const odd = await test.stripe.prices.create({
-      product: product.id,
-      currency: 'usd',
-      unit_amount: 1,
-      recurring: { interval: 'month' },
-    });
+    const odd = await newPrice({ unit_amount: 1 });
     await test.stripe.subscriptions.update(purchase.subscriptionId!, {
       items: [{ id: item!.id, price: odd.id }],
     });
@@ -477,13 +470,7 @@ describe('subscriptions', () => {
   it("leaves other products' subscriptions alone", async () => {
     const customer = await test.stripe.customers.create({ email: 'other@example.com' });
     expect(customer.id).toMatch(/^cus_/);
-    const product = await test.stripe.products.create({ name: 'Newsletter' });
-    const price = await test.stripe.prices.create({
-      product: product.id,
-      currency: 'usd',
-      unit_amount: 100,
-      recurring: { interval: 'month' },
-    });
+    const price = await newPrice({ unit_amount: 100 });
     const session = await test.stripe.checkout.sessions.create({
       mode: 'subscription',
       customer: customer.id,
@@ -528,13 +515,7 @@ describe('the rest', () => {
   });
 
   it('tells the operator when the page shows another price than Stripe charges', async () => {
-    const product = await test.stripe.products.create({ name: 'Pro' });
-    const price = await test.stripe.prices.create({
-      product: product.id,
-      currency: 'eur',
-      unit_amount: 9900,
-      recurring: { interval: 'month' },
-    });
+    const price = await newPrice({ currency: 'eur', unit_amount: 9900 });
     await test.restart({ PRICE_ID_TEST_PRO: price.id });
     await test.openCheckout('pro');
     await test.openCheckout('pro');
