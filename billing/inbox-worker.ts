@@ -6,7 +6,7 @@ import { ProblemError } from '../shared/problems.ts';
 import { type SettleContext, settle, settleSubscription } from './settle.ts';
 import { lookAtEvent } from './stripe-look.ts';
 
-/** How long one event may take before another process may take it over, milliseconds. Longer than Stripe's time limits. */
+/** How long one event may take before another process may take it over, milliseconds: three calls to a Stripe that hangs. */
 const LEASE_MS = 120_000;
 /** Events worked on at once: enough to keep Stripe busy, few enough for its limit of 25 requests a second in test mode. */
 const CONCURRENCY = 8;

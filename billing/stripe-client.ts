@@ -11,7 +11,7 @@ export type StripeClient = Stripe;
  */
 const PATIENCE = {
   page: { timeout: 5000, maxNetworkRetries: 1 },
-  inbox: { timeout: 20_000, maxNetworkRetries: 2 },
+  inbox: { timeout: 10_000, maxNetworkRetries: 2 },
 } as const;
 
 /** Stripe's official client for the configured account. */

@@ -139,6 +139,14 @@ describe('a buyer in a browser', () => {
     await page.goto(`${tollgate.billing.url}/billing/success?session_id=cs_test_${'x'.repeat(58)}`);
     expect(await state(page)).toBe('not_found');
     await screenshot(page, 'narrow-not-found');
+    await page.goto(`${tollgate.billing.url}/`);
+    await page.getByRole('button', { name: 'Buy Pro' }).click();
+    await page.locator('#pay').waitFor();
+    const [unpaid = ''] = /cs_test_[0-9A-Za-z]+/.exec(page.url()) ?? [];
+    await page.goto(`${tollgate.billing.url}/billing/success?session_id=${unpaid}`);
+    expect(await state(page)).toBe('open');
+    await screenshot(page, 'narrow-open');
+    await fitsTheScreen(page);
     await page.goto(`${tollgate.billing.url}/nothing/here`);
     expect(await state(page)).toBe('error');
     await screenshot(page, 'narrow-error');
