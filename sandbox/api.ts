@@ -1,20 +1,29 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { accountRoutes } from './account.ts';
+import { activeEntitlementRoutes } from './active-entitlements.ts';
 import { authenticate } from './authentication.ts';
 import { checkoutSessionRoutes } from './checkout-session-routes.ts';
 import { customerRoutes } from './customers.ts';
 import { disputeRoutes } from './disputes.ts';
+import { inPresentTerms } from './earlier-parameters.ts';
+import { entitlementFeatureRoutes } from './entitlement-features.ts';
 import { invalid, StripeError } from './errors.ts';
+import { eventDestinationRoutes } from './event-destinations.ts';
 import { eventRoutes } from './events.ts';
 import { expanded } from './expand.ts';
-import { decodeForm, type RawBranch } from './form.ts';
+import { decodeForm, fromJson, type RawBranch } from './form.ts';
 import type { IdempotencyKeys, StoredAnswer } from './idempotency.ts';
 import { base62 } from './ids.ts';
+import { invoiceCreateRoutes } from './invoice-create.ts';
+import { invoiceItemRoutes } from './invoice-items.ts';
 import { invoiceRoutes } from './invoice-routes.ts';
 import { parseParams } from './params.ts';
+import { paymentIntentCreateRoutes } from './payment-intent-create.ts';
 import { paymentLinkRoutes } from './payment-links.ts';
+import { paymentMethodCreateRoutes } from './payment-method-create.ts';
 import { paymentMethodRoutes } from './payment-methods.ts';
+import { paymentPageRoutes } from './payment-pages.ts';
 import { paymentRoutes } from './payment-routes.ts';
 import { portalConfigurationRoutes } from './portal-configurations.ts';
 import { portalSessionRoutes } from './portal-sessions.ts';
@@ -23,6 +32,7 @@ import { productRoutes } from './products.ts';
 import { refundRoutes } from './refunds.ts';
 import { readBody } from './request-body.ts';
 import type { Route } from './routes.ts';
+import { subscriptionCreateRoutes } from './subscription-create.ts';
 import { subscriptionRoutes } from './subscriptions.ts';
 import { webhookEndpointRoutes } from './webhook-endpoints.ts';
 import { apiVersion, type Fault, type World } from './world.ts';
@@ -32,20 +42,36 @@ export const routes: Route[] = [
   ...productRoutes,
   ...priceRoutes,
   ...customerRoutes,
+  ...paymentMethodCreateRoutes,
   ...paymentMethodRoutes,
   ...checkoutSessionRoutes,
+  ...paymentPageRoutes,
   ...paymentLinkRoutes,
+  ...subscriptionCreateRoutes,
   ...subscriptionRoutes,
+  ...invoiceCreateRoutes,
+  ...invoiceItemRoutes,
   ...invoiceRoutes,
+  ...paymentIntentCreateRoutes,
   ...paymentRoutes,
   ...refundRoutes,
   ...disputeRoutes,
+  ...entitlementFeatureRoutes,
+  ...activeEntitlementRoutes,
   ...eventRoutes,
+  ...eventDestinationRoutes,
   ...webhookEndpointRoutes,
   ...portalConfigurationRoutes,
   ...portalSessionRoutes,
   ...accountRoutes,
 ];
+
+interface Match {
+  route: Route;
+  id: string;
+  /** The id before the last, where a path has two. */
+  owner: string;
+}
 
 interface Matcher {
   route: Route;
@@ -53,7 +79,7 @@ interface Matcher {
 }
 const matchers: Matcher[] = routes.map((route) => ({
   route,
-  pattern: new RegExp(`^${route.path.replace(':id', '([^/]+)')}$`),
+  pattern: new RegExp(`^${route.path.replaceAll(/:\w+/g, '([^/]+)')}$`),
 }));
 
 /** One answer of the API, for tests that check every one of them. */
@@ -72,7 +98,7 @@ export interface Api {
   onExchange?: ((exchange: Exchange) => void) | undefined;
 }
 
-/** Answers one request under `/v1/`. */
+/** Answers one request under `/v1/` or `/v2/`. */
 export async function handleApi(
   api: Api,
   request: IncomingMessage,
@@ -94,8 +120,10 @@ export async function handleApi(
   let answer: StoredAnswer;
   try {
     authenticate(request.headers.authorization);
-    requireVersion(request.headers['stripe-version']?.toString());
-    const raw = await readParams(request, url);
+    const version = request.headers['stripe-version']?.toString();
+    requireVersion(version);
+    const written = await readParams(request, url);
+    const raw = version === undefined ? inPresentTerms(url.pathname, written) : written;
     if (!matched) throw unrecognized(method, url.pathname);
     const stored = claim(api, key, url.pathname, raw);
     claimed = key !== undefined && stored === undefined;
@@ -121,18 +149,21 @@ export async function handleApi(
   response.writeHead(answer.status, headers).end(answer.body);
 }
 
-function match(method: string, path: string): { route: Route; id: string } | undefined {
+function match(method: string, path: string): Match | undefined {
   for (const { route, pattern } of matchers) {
     if (route.method !== method) continue;
     const found = pattern.exec(path);
     // A search is not an object of that id: the sandbox has no search.
-    if (found && found[1] !== 'search') return { route, id: decodeURIComponent(found[1] ?? '') };
+    if (!found || found[1] === 'search') continue;
+    const ids = found.slice(1).map(decodeURIComponent);
+    return { route, id: ids.at(-1) ?? '', owner: ids.at(-2) ?? '' };
   }
   return undefined;
 }
 
 async function readParams(request: IncomingMessage, url: URL): Promise<RawBranch> {
   const body = await readBody(request);
+  if (url.pathname.startsWith('/v2/') && body !== '') return fromJson(body);
   const type = request.headers['content-type'] ?? '';
   if (body !== '' && !type.startsWith('application/x-www-form-urlencoded')) {
     throw invalid(
@@ -151,7 +182,7 @@ function claim(api: Api, key: string | undefined, path: string, raw: RawBranch):
 /** Runs a route. Once parameters are read, the outcome is what the idempotency key stands for, good or bad. */
 function execute(
   api: Api,
-  { route, id }: { route: Route; id: string },
+  { route, id, owner }: Match,
   raw: RawBranch,
   requestId: string,
   key: string | undefined,
@@ -161,7 +192,7 @@ function execute(
   world.request = { id: requestId, idempotency_key: key ?? null };
   let answer: StoredAnswer;
   try {
-    const result = route.handle(world, params, id);
+    const result = route.handle(world, params, id, owner);
     const body = expanded(world, result, params.expand as string[] | undefined);
     answer = { status: 200, body: JSON.stringify(body, null, 2), requestId };
   } catch (error) {

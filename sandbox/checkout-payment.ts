@@ -2,12 +2,13 @@ import { itemsOf } from './checkout-items.ts';
 import { type CheckoutSession, type CheckoutTerms, detailsFor } from './checkout-sessions.ts';
 import { type Customer, createCustomer } from './customers.ts';
 import { settleLater } from './delayed-payments.ts';
-import { decline, StripeError } from './errors.ts';
+import { declined, invalid, StripeError } from './errors.ts';
 import { change, emit, inObservedOrder } from './events.ts';
 import { finalizeInvoice, payInvoice } from './invoices.ts';
-import { attach, behaviourOf, createMethod, type PaymentMethod, type TestMethod } from './payment-methods.ts';
+import { attach, createMethod, type PaymentMethod, typeOf } from './payment-methods.ts';
 import { confirm, createIntent, type PaymentOutcome } from './payments.ts';
 import { startSubscription } from './subscription-start.ts';
+import type { TestMethod } from './test-methods.ts';
 import type { World } from './world.ts';
 
 /** Whether a buyer must choose how to pay: not when nothing will ever be due. */
@@ -20,13 +21,17 @@ export function needsMethod(world: World, session: CheckoutSession): boolean {
 /**
  * Completes a session as its hosted page does when the buyer presses the button.
  *
- * @throws StripeError 402 `card_error` when the card is declined: the session stays open. 400 when it is not open.
+ * `given` is a payment method that exists already; without it one of the `kind` is made.
+ *
+ * @throws StripeError 402 `card_error` when the card is declined: the session stays open. 400 when it is not open, or
+ *   does not take payments of that kind.
  */
 export function paySession(
   world: World,
   session: CheckoutSession,
   kind: TestMethod | null,
   email: string | null,
+  given?: PaymentMethod,
 ): void {
   if (session.status !== 'open') {
     throw new StripeError(400, {
@@ -34,13 +39,15 @@ export function paySession(
       message: `This Checkout Session is ${session.status}.`,
     });
   }
-  const declined = kind && declinedAtCheckout(world, session, kind);
-  if (declined) {
-    failAttempt(world, session, kind, declined, email);
-    const { code, decline_code, message } = decline(declined);
-    throw new StripeError(402, { type: 'card_error', code, decline_code, message });
+  if (kind && !session.payment_method_types.includes(typeOf(kind, session.currency))) {
+    throw invalid('This Checkout Session does not take payments of this type.', 'payment_method');
   }
-  inObservedOrder(world, () => complete(world, session, kind, email));
+  const refusal = kind && declinedAtCheckout(world, session, kind);
+  if (refusal) {
+    failAttempt(world, session, kind, refusal, email);
+    throw declined(refusal);
+  }
+  inObservedOrder(world, () => complete(world, session, kind, email, given));
 }
 
 function declinedAtCheckout(world: World, session: CheckoutSession, kind: TestMethod): string | undefined {
@@ -73,11 +80,19 @@ function complete(
   session: CheckoutSession,
   kind: TestMethod | null,
   email: string | null,
+  given?: PaymentMethod,
 ): void {
   const terms = world.terms.get(session.id) as CheckoutTerms;
-  session.customer_details = { ...detailsFor(world, session), email: emailOf(world, session, email) };
+  const details = detailsFor(world, session);
+  session.customer_details = {
+    ...details,
+    email: emailOf(world, session, email),
+    name: details.name ?? given?.billing_details.name ?? null,
+    address: details.address ?? (given?.billing_details.name ? given.billing_details.address : null),
+  };
   const customer = buyer(world, session, session.customer_details.email);
-  const method = kind && createMethod(world, kind, session.currency, session.customer_details.email);
+  const method =
+    given ?? (kind && createMethod(world, kind, session.currency, session.customer_details.email));
   const paid =
     session.mode === 'subscription'
       ? subscribe(world, session, customer as Customer, method, terms)
@@ -147,10 +162,14 @@ function payOnce(
       customer: customer?.id ?? null,
       description: terms.intent.description,
       metadata: terms.intent.metadata,
+      shipping: terms.intent.shipping,
+      setupFutureUsage: terms.intent.setupFutureUsage,
+      types: session.allowed_payment_method_types ?? undefined,
     });
+  if (customer && intent.setup_future_usage) attach(world, method, customer);
   intent.customer = customer?.id ?? null;
   session.payment_intent = intent.id;
   const outcome = confirm(world, intent, method, true);
-  if (outcome === 'processing') settleLater(world, intent, behaviourOf(method).delayed !== 'fails');
+  if (outcome === 'processing') settleLater(world, intent, method);
   return outcome;
 }

@@ -1,3 +1,4 @@
+import { shippingShape, wholeShipping } from './addresses.ts';
 import { type Item, itemsOf, newItems, sessionItemShape } from './checkout-items.ts';
 import { type CheckoutTerms, expireSession, openSession } from './checkout-sessions.ts';
 import { invalid } from './errors.ts';
@@ -65,12 +66,12 @@ const intentData = object({
   description: string(1000),
   metadata: metadata(),
   receipt_email: string(),
+  setup_future_usage: oneOf('off_session', 'on_session'),
+  shipping: shippingShape,
   ...unsupported(
     'application_fee_amount',
     'capture_method',
     'on_behalf_of',
-    'setup_future_usage',
-    'shipping',
     'statement_descriptor',
     'statement_descriptor_suffix',
     'transfer_data',
@@ -105,9 +106,9 @@ export const checkoutSessionRoutes: Route[] = [
       tax_id_collection: object({ enabled: required(only('false')), ...unsupported('required') }),
       billing_address_collection: only('auto'),
       submit_type: only('auto'),
+      allowed_payment_method_types: list(oneOf('card', 'sepa_debit', 'us_bank_account')),
       ...unsupported(
         'after_expiration',
-        'allowed_payment_method_types',
         'branding_settings',
         'consent_collection',
         'currency',
@@ -270,6 +271,11 @@ function termsOf(
       trialEnd: sub?.trial_end ?? (days === undefined ? null : world.clock.now() + days * day),
       missingMethod: sub?.trial_settings?.end_behavior.missing_payment_method ?? 'create_invoice',
     },
-    intent: { metadata: mergeMetadata({}, intent?.metadata), description: intent?.description ?? null },
+    intent: {
+      metadata: mergeMetadata({}, intent?.metadata),
+      description: intent?.description ?? null,
+      shipping: wholeShipping(intent?.shipping),
+      setupFutureUsage: intent?.setup_future_usage,
+    },
   };
 }

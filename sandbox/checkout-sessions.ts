@@ -1,7 +1,9 @@
+import type { Shipping } from './addresses.ts';
 import type { Item } from './checkout-items.ts';
 import { emit } from './events.ts';
 import { newSessionId } from './ids.ts';
 import type { Metadata } from './params.ts';
+import type { MethodType } from './payment-methods.ts';
 import type { MissingMethod } from './trial-settings.ts';
 import { day, type World } from './world.ts';
 
@@ -15,7 +17,12 @@ export interface CheckoutTerms {
     trialEnd: number | null;
     missingMethod: MissingMethod;
   };
-  intent: { metadata: Metadata; description: string | null };
+  intent: {
+    metadata: Metadata;
+    description: string | null;
+    shipping: Shipping | null;
+    setupFutureUsage: 'off_session' | 'on_session' | undefined;
+  };
 }
 
 export interface SessionWanted {
@@ -34,6 +41,7 @@ export interface SessionWanted {
   payment_link?: string | null;
   payment_method_collection?: 'always' | 'if_required' | undefined;
   locale?: string | null | undefined;
+  allowed_payment_method_types?: MethodType[] | undefined;
 }
 
 /** Opens a session, and sees to it that it expires. */
@@ -53,7 +61,7 @@ export function openSession(world: World, wanted: SessionWanted) {
     adaptive_pricing: null,
     after_expiration: null,
     allow_promotion_codes: wanted.allow_promotion_codes ?? null,
-    allowed_payment_method_types: null,
+    allowed_payment_method_types: wanted.allowed_payment_method_types ?? null,
     amount_subtotal: total,
     amount_total: total,
     automatic_tax: { enabled: false, liability: null, provider: null, status: null },
@@ -111,7 +119,9 @@ export function openSession(world: World, wanted: SessionWanted) {
       wanted.mode === 'subscription' ? (wanted.payment_method_collection ?? 'always') : 'if_required',
     payment_method_configuration_details: null,
     payment_method_options: {},
-    payment_method_types: ['card', items[0]?.currency === 'eur' ? 'sepa_debit' : 'us_bank_account'],
+    payment_method_types:
+      wanted.allowed_payment_method_types ??
+      (['card', items[0]?.currency === 'eur' ? 'sepa_debit' : 'us_bank_account'] as MethodType[]),
     payment_status: (total === 0 ? 'no_payment_required' : 'unpaid') as
       | 'no_payment_required'
       | 'paid'

@@ -1,3 +1,4 @@
+import { type Address, addressShape, wholeAddress } from './addresses.ts';
 import { invalid } from './errors.ts';
 import { change, emit } from './events.ts';
 import { base62, newId } from './ids.ts';
@@ -15,19 +16,11 @@ import {
   string,
   unsupported,
 } from './params.ts';
-import { attach } from './payment-methods.ts';
+import { attachAllowed, methodNamed } from './payment-methods.ts';
 import { listRoute, type Route, route } from './routes.ts';
 import { cancelNow } from './subscription-end.ts';
 import type { World } from './world.ts';
 
-export interface Address {
-  city: string | null;
-  country: string | null;
-  line1: string | null;
-  line2: string | null;
-  postal_code: string | null;
-  state: string | null;
-}
 export type Customer = ReturnType<typeof createCustomer>;
 
 export interface CustomerWanted {
@@ -82,17 +75,8 @@ export function findDeletedCustomer(world: World, id: string): object | undefine
   return deletedCustomers.get(world)?.has(id) ? { id, object: 'customer', deleted: true } : undefined;
 }
 
-const address = object({
-  city: string(),
-  country: string(2),
-  line1: string(),
-  line2: string(),
-  postal_code: string(),
-  state: string(),
-});
-
 const shared = {
-  address: clearable(address),
+  address: clearable(addressShape),
   balance: integer(-99_999_999),
   description: clearable(string()),
   email: clearable(email()),
@@ -118,38 +102,23 @@ const shared = {
   ),
 };
 
-function wholeAddress(given: Partial<Address> | null | undefined): Address | null {
-  if (!given) return null;
-  return {
-    city: null,
-    country: null,
-    line1: null,
-    line2: null,
-    postal_code: null,
-    state: null,
-    ...dropUndefined(given),
-  };
-}
-
-function dropUndefined(given: Partial<Address>): Partial<Address> {
-  return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
-}
-
 export const customerRoutes: Route[] = [
   route(
     'POST',
     '/v1/customers',
     { ...shared, payment_method: string(), ...unsupported('tax_id_data', 'test_clock') },
     (world, { address, metadata, invoice_settings, payment_method, ...params }) => {
-      const method = payment_method && world.store.paymentMethods.named(payment_method, 'payment_method');
+      const method = payment_method && methodNamed(world, payment_method, 'payment_method');
       const customer = createCustomer(world, {
         ...params,
-        address: wholeAddress(address as Partial<Address>),
+        address: address ? wholeAddress(address) : null,
         metadata: mergeMetadata({}, metadata),
       });
-      if (method) attach(world, method, customer);
-      if (invoice_settings)
-        setDefaultMethod(world, customer, invoice_settings.default_payment_method ?? null);
+      if (method) attachAllowed(world, method, customer);
+      const standard = invoice_settings?.default_payment_method;
+      // One name of a test card stands for one payment method within a request.
+      if (standard)
+        setDefaultMethod(world, customer, method && standard === payment_method ? method.id : standard);
       return customer;
     },
   ),
@@ -182,7 +151,7 @@ export const customerRoutes: Route[] = [
       }
       change(world, 'customer.updated', customer, {
         ...given(params),
-        ...(address === undefined ? {} : { address: wholeAddress(address as Partial<Address>) }),
+        ...(address === undefined ? {} : { address: address ? wholeAddress(address) : null }),
         metadata: mergeMetadata(customer.metadata, metadata),
       });
       return customer;

@@ -48,6 +48,15 @@ export function notInSandbox(param: string): StripeError {
   return invalid(`The sandbox does not support the parameter ${param}.`, param, 'sandbox_unsupported');
 }
 
+/** 402 `card_error`: the bank said no. `more` names what the attempt left behind. */
+export function declined(
+  declineCode: string,
+  more: { charge?: string; payment_intent?: object } = {},
+): StripeError {
+  const { code, decline_code, message } = decline(declineCode);
+  return new StripeError(402, { type: 'card_error', code, decline_code, message, ...more });
+}
+
 const declineMessages: Record<string, string> = {
   generic_decline: 'Your card was declined.',
   insufficient_funds: 'Your card has insufficient funds.',

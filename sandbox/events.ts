@@ -3,6 +3,7 @@ import { eventTypes } from './event-types.ts';
 import { newId } from './ids.ts';
 import { boolean, inRange, list, range, string } from './params.ts';
 import { listRoute, type Route, route } from './routes.ts';
+import { allEndpoints } from './webhook-endpoints.ts';
 import { apiVersion, day, type World } from './world.ts';
 
 export interface StripeEvent {
@@ -35,12 +36,13 @@ export function emit(world: World, type: string, object: object, previous?: Reco
   };
   if (world.batch) world.batch.push(event);
   else publish(world, event);
+  for (const watch of world.watchers) watch(type, object);
 }
 
 function publish(world: World, event: StripeEvent): void {
   world.store.events.add(event);
   world.onEvent?.(event);
-  world.delivery.send(event, world.store.webhookEndpoints.all());
+  world.delivery.send(event, allEndpoints(world));
 }
 
 /**
@@ -63,6 +65,21 @@ export function change<T extends object>(
   if (Object.keys(previous).length === 0) return false;
   emit(world, type, object, previous);
   return true;
+}
+
+/** Emits `type` with what of `object` is not as it was in `before`, if anything is. */
+export function emitChanged<T extends object>(
+  world: World,
+  type: string,
+  object: T,
+  before: Partial<T>,
+): void {
+  const previous = Object.fromEntries(
+    Object.entries(before).filter(
+      ([key, value]) => JSON.stringify(value) !== JSON.stringify(object[key as keyof T]),
+    ),
+  );
+  if (Object.keys(previous).length > 0) emit(world, type, object, previous);
 }
 
 /** The order in which a purchase's events were seen to arrive; none of it is promised, and some of it surprises. */
@@ -101,7 +118,8 @@ export function inObservedOrder<T>(world: World, act: () => T): T {
 /** Events can be read for 30 days. */
 const retention = 30 * day;
 
-function readable(world: World): StripeEvent[] {
+/** The events that can still be read, newest first. */
+export function readableEvents(world: World): StripeEvent[] {
   const oldest = world.clock.now() - retention;
   return world.store.events.all().filter((event) => event.created >= oldest);
 }
@@ -128,7 +146,7 @@ export const eventRoutes: Route[] = [
       }
       const wanted = params.types ?? (params.type === undefined ? undefined : [params.type]);
       if (wanted) requireKnown(wanted, params.types ? 'types' : 'type');
-      return readable(world).filter(
+      return readableEvents(world).filter(
         (event) =>
           (!wanted || wanted.some((pattern) => matches(pattern, event.type))) &&
           (!params.created || inRange(event.created, params.created)) &&
@@ -138,7 +156,7 @@ export const eventRoutes: Route[] = [
     },
   ),
   route('GET', '/v1/events/:id', {}, (world, _params, id) => {
-    return readable(world).find((event) => event.id === id) ?? gone(id);
+    return readableEvents(world).find((event) => event.id === id) ?? gone(id);
   }),
 ];
 

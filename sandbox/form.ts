@@ -69,3 +69,32 @@ function segmentsOf(name: string): string[] {
   if (segments.length > deepest) throw invalid(`Parameter nested too deeply: ${name}`, name);
   return segments;
 }
+
+/**
+ * The body of a request of the newer API, in the form that parameters are read from.
+ *
+ * @throws StripeError 400 for what is not a JSON object.
+ */
+export function fromJson(text: string): RawBranch {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    throw invalid('Invalid request: the body is not JSON.');
+  }
+  if (value === null || typeof value !== 'object' || Array.isArray(value))
+    throw invalid('Invalid request: the body is not a JSON object.');
+  return rawOf(value, 0) as RawBranch;
+}
+
+function rawOf(value: unknown, depth: number): Raw {
+  if (depth > deepest) throw invalid('Parameter nested too deeply.');
+  if (value === null) return '';
+  if (typeof value !== 'object') return String(value);
+  const into = branch();
+  for (const [key, inner] of Object.entries(value)) {
+    if (key === '__proto__') throw invalid(`Received unknown parameter: ${key}`, key, 'parameter_unknown');
+    into[key] = rawOf(inner, depth + 1);
+  }
+  return into;
+}

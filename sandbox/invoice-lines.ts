@@ -1,9 +1,17 @@
 import { newId } from './ids.ts';
+import type { InvoiceItem } from './invoice-items.ts';
 import type { Price } from './prices.ts';
 import type { Subscription, SubscriptionItem } from './subscriptions.ts';
 import type { World } from './world.ts';
 
 export type Line = ReturnType<typeof newLine>;
+
+/** What a line costs; an amount given by hand has no price. */
+interface Pricing {
+  price_details?: { price: string; product: string };
+  type: 'price_details';
+  unit_amount_decimal: string;
+}
 
 interface LineWanted {
   invoice: string;
@@ -24,7 +32,7 @@ function newLine(wanted: LineWanted) {
     object: 'line_item' as const,
     amount: wanted.amount,
     currency: price.currency,
-    description: wanted.description,
+    description: wanted.description as string | null,
     discount_amounts: [],
     discountable: !wanted.proration,
     discounts: [],
@@ -48,7 +56,7 @@ function newLine(wanted: LineWanted) {
             invoice_item: newId('ii'),
             proration: false,
             proration_details: null,
-            subscription: sub.id,
+            subscription: sub.id as string | null,
           },
           subscription_item_details: null,
           type: 'invoice_item_details' as const,
@@ -57,12 +65,12 @@ function newLine(wanted: LineWanted) {
     pretax_credit_amounts: [],
     pricing: {
       price_details: { price: price.id, product: price.product },
-      type: 'price_details' as const,
+      type: 'price_details',
       unit_amount_decimal: price.unit_amount_decimal,
-    },
+    } as Pricing,
     quantity: wanted.quantity,
     quantity_decimal: String(wanted.quantity),
-    subscription: sub.id,
+    subscription: sub.id as string | null,
     subtotal: wanted.amount,
     taxes: [],
   };
@@ -107,7 +115,42 @@ export function oneTimeLine(
   });
 }
 
-/** Credit (negative) or charge for the rest of an item's period. `invoice` may still be unknown. */
+/** The line for an invoice item. */
+export function itemLine(item: InvoiceItem, invoice: string): Line {
+  return {
+    id: newId('il'),
+    object: 'line_item',
+    amount: item.amount,
+    currency: item.currency,
+    description: item.description,
+    discount_amounts: [],
+    discountable: item.discountable,
+    discounts: [],
+    invoice,
+    livemode: false,
+    metadata: item.metadata,
+    parent: {
+      invoice_item_details: {
+        invoice_item: item.id,
+        proration: false,
+        proration_details: null,
+        subscription: null,
+      },
+      subscription_item_details: null,
+      type: 'invoice_item_details',
+    },
+    period: item.period,
+    pretax_credit_amounts: [],
+    pricing: item.pricing,
+    quantity: item.quantity,
+    quantity_decimal: item.quantity_decimal,
+    subscription: null,
+    subtotal: item.amount,
+    taxes: [],
+  };
+}
+
+/** Credit (negative) or charge for the rest of an item's period. Its invoice is not known yet. */
 export function prorationLine(
   world: World,
   sub: Subscription,
@@ -115,10 +158,10 @@ export function prorationLine(
   price: Price,
   quantity: number,
   credit: boolean,
+  from = world.clock.now(),
 ): Line {
-  const now = world.clock.now();
   const { current_period_start: start, current_period_end: end } = item;
-  const share = Math.max(0, end - now) / Math.max(1, end - start);
+  const share = Math.max(0, end - from) / Math.max(1, end - start);
   const amount = Math.round(price.unit_amount * quantity * share);
   const name = world.store.products.find(price.product)?.name ?? price.product;
   return newLine({
@@ -129,7 +172,7 @@ export function prorationLine(
     quantity,
     amount: credit ? -amount : amount,
     description: `${credit ? 'Unused' : 'Remaining'} time on ${quantity} × ${name}`,
-    period: { start: now, end },
+    period: { start: from, end },
     proration: true,
   });
 }

@@ -1,4 +1,4 @@
-import { decline, invalid, StripeError } from './errors.ts';
+import { declined, invalid } from './errors.ts';
 import { change } from './events.ts';
 import {
   closeInvoice,
@@ -7,6 +7,7 @@ import {
   invoicePaid,
   payInvoice,
   paymentOf,
+  subscriptionIdOf,
 } from './invoices.ts';
 import {
   boolean,
@@ -20,8 +21,9 @@ import {
   string,
   unsupported,
 } from './params.ts';
+import { methodNamed } from './payment-methods.ts';
 import { listRoute, type Route, route } from './routes.ts';
-import { methodFor } from './subscription-payment.ts';
+import { methodForInvoice } from './subscription-payment.ts';
 import type { World } from './world.ts';
 
 /** Pays an open invoice now. @throws StripeError 402 when the card is declined, 400 when there is nothing to pay. */
@@ -38,12 +40,9 @@ function pay(
     invoicePaid(world, invoice, true);
     return invoice;
   }
-  const sub = world.store.subscriptions.find(invoice.parent.subscription_details.subscription);
   const method = params.payment_method
-    ? world.store.paymentMethods.named(params.payment_method, 'payment_method')
-    : sub
-      ? methodFor(world, sub)
-      : null;
+    ? methodNamed(world, params.payment_method, 'payment_method')
+    : methodForInvoice(world, invoice);
   if (!method) {
     throw invalid(
       'There is no `default_payment_method` set on this Customer or Invoice. Please set either an Invoice or Customer `default_payment_method`.',
@@ -52,14 +51,7 @@ function pay(
   if (payInvoice(world, invoice, method, false) === 'failed') {
     const intent = world.store.paymentIntents.find(paymentOf(world, invoice)?.payment.payment_intent);
     const charge = world.store.charges.find(intent?.latest_charge);
-    const { code, decline_code, message } = decline(charge?.outcome.reason ?? 'generic_decline');
-    throw new StripeError(402, {
-      type: 'card_error',
-      code,
-      decline_code,
-      message,
-      ...(charge ? { charge: charge.id } : {}),
-    });
+    throw declined(charge?.outcome.reason ?? 'generic_decline', charge ? { charge: charge.id } : {});
   }
   return invoice;
 }
@@ -82,8 +74,7 @@ export const invoiceRoutes: Route[] = [
             (!params.created || inRange(invoice.created, params.created)) &&
             (params.customer === undefined || invoice.customer === params.customer) &&
             (params.status === undefined || invoice.status === params.status) &&
-            (params.subscription === undefined ||
-              invoice.parent.subscription_details.subscription === params.subscription),
+            (params.subscription === undefined || subscriptionIdOf(invoice) === params.subscription),
         ),
   ),
   route('GET', '/v1/invoices/:id', {}, (world, _params, id) => world.store.invoices.get(id)),

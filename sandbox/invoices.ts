@@ -4,7 +4,7 @@ import { change, emit } from './events.ts';
 import { base62, newId } from './ids.ts';
 import type { Line } from './invoice-lines.ts';
 import { listOf } from './pagination.ts';
-import { behaviourOf, type PaymentMethod } from './payment-methods.ts';
+import type { PaymentMethod } from './payment-methods.ts';
 import { cancelIntent, confirm, createIntent, type PaymentOutcome } from './payments.ts';
 import { invoicePaidFor, invoicePaymentFailed } from './subscription-payment.ts';
 import type { Subscription } from './subscriptions.ts';
@@ -12,14 +12,22 @@ import type { World } from './world.ts';
 
 export type Invoice = ReturnType<typeof draftInvoice>;
 export type InvoicePayment = ReturnType<typeof createInvoicePayment>;
-export type BillingReason = 'subscription_create' | 'subscription_cycle' | 'subscription_update';
+export interface InvoiceWanted {
+  customer: Customer;
+  /** What it bills for; null for one made by hand. */
+  sub: Subscription | null;
+  currency: string;
+  reason: 'subscription_create' | 'subscription_cycle' | 'subscription_update' | 'manual';
+  description?: string | undefined;
+  metadata?: Record<string, string>;
+  /** What it is to be paid with instead of the customer's default. */
+  method?: string | null;
+}
 
-/** Drafts a subscription's invoice. Event: invoice.created. */
+/** Drafts an invoice. One made by hand does not go on by itself. Event: invoice.created. */
 export function draftInvoice(
   world: World,
-  sub: Subscription,
-  customer: Customer,
-  reason: BillingReason,
+  { customer, sub, ...wanted }: InvoiceWanted,
   makeLines: (invoiceId: string) => Line[],
 ) {
   const id = newId('in');
@@ -41,15 +49,15 @@ export function draftInvoice(
     application: null,
     attempt_count: 0,
     attempted: false,
-    auto_advance: true,
+    auto_advance: sub !== null,
     automatic_tax: { disabled_reason: null, enabled: false, liability: null, provider: null, status: null },
     automatically_finalizes_at: null as number | null,
-    billing_reason: reason,
+    billing_reason: wanted.reason,
     collection_method: 'charge_automatically' as const,
     created: now,
-    currency: sub.currency,
+    currency: wanted.currency,
     custom_fields: null,
-    customer: sub.customer,
+    customer: customer.id,
     customer_account: null,
     customer_address: customer.address,
     customer_email: customer.email,
@@ -58,10 +66,10 @@ export function draftInvoice(
     customer_shipping: null,
     customer_tax_exempt: 'none' as const,
     customer_tax_ids: [],
-    default_payment_method: null,
+    default_payment_method: wanted.method ?? null,
     default_source: null,
     default_tax_rates: [],
-    description: null,
+    description: wanted.description ?? (null as string | null),
     discounts: [],
     due_date: null,
     effective_at: null as number | null,
@@ -75,11 +83,11 @@ export function draftInvoice(
     latest_revision: null,
     lines: listOf(lines, `/v1/invoices/${id}/lines`),
     livemode: false,
-    metadata: {} as Record<string, string>,
+    metadata: wanted.metadata ?? {},
     next_payment_attempt: null as number | null,
     number: null as string | null,
     on_behalf_of: null,
-    parent: {
+    parent: sub && {
       quote_details: null,
       subscription_details: { metadata: sub.metadata, subscription: sub.id },
       type: 'subscription_details' as const,
@@ -117,6 +125,11 @@ export function draftInvoice(
   return invoice;
 }
 
+/** The subscription an invoice bills for; null for one made by hand. */
+export function subscriptionIdOf(invoice: Invoice): string | null {
+  return invoice.parent?.subscription_details.subscription ?? null;
+}
+
 /** Makes a draft final: a number, and what the customer's balance covers. Nothing due means paid. Event: invoice.finalized. */
 export function finalizeInvoice(world: World, invoice: Invoice): void {
   const now = world.clock.now();
@@ -144,7 +157,7 @@ export function finalizeInvoice(world: World, invoice: Invoice): void {
   if (invoice.amount_due === 0) invoicePaid(world, invoice);
 }
 
-function createInvoicePayment(world: World, invoice: Invoice, intent: string) {
+export function createInvoicePayment(world: World, invoice: Invoice, intent: string) {
   const payment = {
     id: newId('inpay'),
     object: 'invoice_payment' as const,
@@ -167,6 +180,13 @@ export function paymentOf(world: World, invoice: Invoice): InvoicePayment | unde
   return world.store.invoicePayments.all().find((payment) => payment.invoice === invoice.id);
 }
 
+const purposes = {
+  subscription_create: 'Subscription creation',
+  subscription_cycle: 'Subscription update',
+  subscription_update: 'Subscription update',
+  manual: 'Payment for Invoice',
+};
+
 /** Tries to collect an open invoice with `method`. What follows for the subscription follows. */
 export function payInvoice(
   world: World,
@@ -187,15 +207,14 @@ export function payInvoice(
       amount: invoice.amount_due,
       currency: invoice.currency,
       customer: invoice.customer,
-      description:
-        invoice.billing_reason === 'subscription_create' ? 'Subscription creation' : 'Subscription update',
+      description: purposes[invoice.billing_reason],
       email: invoice.customer_email,
     });
   if (!payment) createInvoicePayment(world, invoice, intent.id);
   const outcome = confirm(world, intent, method, onSession);
   if (outcome === 'succeeded') invoicePaid(world, invoice);
   else if (outcome === 'failed') invoicePaymentFailed(world, invoice);
-  else settleLater(world, intent, behaviourOf(method).delayed !== 'fails');
+  else settleLater(world, intent, method);
   return outcome;
 }
 

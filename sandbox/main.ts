@@ -1,7 +1,7 @@
 import { parseArgs } from 'node:util';
 import { startSandbox } from './server.ts';
 
-const usage = `Usage: npm run sandbox [-- --port 8012 --host 127.0.0.1 --forward-to <webhook address>]
+const usage = `Usage: npm run sandbox [-- --port 8012 --host 127.0.0.1 --forward-to <webhook address> --forward-thin-to <address>]
 
 An offline Stripe. Environment: SANDBOX_PORT, HOST.`;
 
@@ -22,6 +22,7 @@ function readArguments() {
         host: { type: 'string' },
         'public-url': { type: 'string' },
         'forward-to': { type: 'string' },
+        'forward-thin-to': { type: 'string' },
         help: { type: 'boolean', short: 'h' },
       },
     }).values;
@@ -50,8 +51,10 @@ const port = Number(values.port ?? process.env.SANDBOX_PORT ?? 8012);
 if (!Number.isInteger(port) || port < 0 || port > 65_535)
   stop('The port must be a whole number from 0 to 65535, such as 8012.');
 const forwardTo = values['forward-to'];
-if (forwardTo !== undefined && !/^https?:\/\//.test(forwardTo)) {
-  stop('--forward-to needs an address such as http://127.0.0.1:8011/billing/webhook');
+const forwardThinTo = values['forward-thin-to'];
+for (const [name, address] of Object.entries({ 'forward-to': forwardTo, 'forward-thin-to': forwardThinTo })) {
+  if (address !== undefined && !/^https?:\/\//.test(address))
+    stop(`--${name} needs an address such as http://127.0.0.1:8011/billing/webhook`);
 }
 
 const sandbox = await startSandbox({
@@ -70,6 +73,12 @@ if (forwardTo) {
   say('');
   say(`Events go to ${forwardTo}, signed with:`);
   say(`STRIPE_WEBHOOK_SECRET=${secret}`);
+}
+if (forwardThinTo) {
+  const { secret } = sandbox.listen(forwardThinTo, { thin: true });
+  say('');
+  say(`Thin events go to ${forwardThinTo}, signed with:`);
+  say(`  ${secret}`);
 }
 say('');
 say('Everything is kept in memory and gone when this stops. Ctrl-C stops it.');

@@ -7,7 +7,8 @@ import { messagePage } from './page-home.ts';
 import { date, every, layout, methodChoice, money } from './page-layout.ts';
 import type { PageAnswer, PageRequest } from './pages.ts';
 import { isEmail } from './params.ts';
-import { findTestMethod, testMethods } from './payment-methods.ts';
+import { typeOf } from './payment-methods.ts';
+import { findTestMethod, testMethods } from './test-methods.ts';
 import type { World } from './world.ts';
 
 /** The hosted checkout: shows what is bought, takes an email and a test card, and sends the buyer back to the seller. */
@@ -104,6 +105,7 @@ function page(
   const trialEnd = world.terms.get(session.id)?.subscription.trialEnd ?? null;
   const known = knownEmail(session);
   const card = needsMethod(world, session);
+  const choices = testMethods.filter((kind) => session.payment_method_types.includes(typeOf(kind, currency)));
   const verb =
     session.mode === 'subscription'
       ? trialEnd
@@ -138,7 +140,7 @@ ${
     ? html`<input id="email" name="email" type="email" value="${known}" readonly>`
     : html`<input id="email" name="email" type="email" value="${state.email ?? ''}" autocomplete="email" placeholder="you@example.com" required>`
 }</div>
-${card ? methodChoice(testMethods, state.card || 'success') : html`<p class="note" id="no-payment">Nothing is due, so no card is needed.</p>`}
+${card ? methodChoice(choices, state.card || choices[0]?.name || '') : html`<p class="note" id="no-payment">Nothing is due, so no card is needed.</p>`}
 <button class="button" id="pay" type="submit">${verb}${total > 0 && !trialEnd ? html` <span>${money(total, currency)}</span>` : ''}</button>
 </form>
 ${session.cancel_url ? html`<p class="fine"><a id="cancel" href="${session.cancel_url}">Cancel and go back</a></p>` : ''}

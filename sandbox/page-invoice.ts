@@ -3,7 +3,8 @@ import { payInvoice } from './invoices.ts';
 import { messagePage } from './page-home.ts';
 import { date, layout, methodChoice, money } from './page-layout.ts';
 import type { PageAnswer, PageRequest } from './pages.ts';
-import { attach, createMethod, findTestMethod, testMethods } from './payment-methods.ts';
+import { attach, createMethod } from './payment-methods.ts';
+import { findTestMethod, testMethods } from './test-methods.ts';
 
 /** An invoice's hosted page: what it is for, and a way to pay it while it is open. */
 export function invoicePage({ world, name, url, form }: PageRequest): PageAnswer {

@@ -5,7 +5,7 @@ import { type Html, html } from './html.ts';
 import { messagePage } from './page-home.ts';
 import { date, every, layout, methodChoice, money } from './page-layout.ts';
 import type { PageAnswer, PageRequest } from './pages.ts';
-import { attach, createMethod, describeMethod, findTestMethod, testMethods } from './payment-methods.ts';
+import { attach, createMethod, describeMethod } from './payment-methods.ts';
 import type { PortalConfiguration } from './portal-configurations.ts';
 import { findPortalSession, type PortalSession } from './portal-sessions.ts';
 import type { Price } from './prices.ts';
@@ -13,6 +13,7 @@ import { cancelNow, hasEnded } from './subscription-end.ts';
 import { methodFor } from './subscription-payment.ts';
 import { update } from './subscription-update.ts';
 import type { Subscription } from './subscriptions.ts';
+import { findTestMethod, testMethods } from './test-methods.ts';
 import type { World } from './world.ts';
 
 /** The billing portal: a customer's subscriptions, card and invoices, with what the configuration lets them change. */

@@ -212,6 +212,8 @@ export function openLink(
       intent: {
         metadata: link.payment_intent_data?.metadata ?? {},
         description: link.payment_intent_data?.description ?? null,
+        shipping: null,
+        setupFutureUsage: undefined,
       },
     },
   });

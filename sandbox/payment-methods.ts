@@ -1,78 +1,12 @@
+import { type Address, wholeAddress } from './addresses.ts';
 import type { Customer } from './customers.ts';
+import { declined } from './errors.ts';
 import { emit } from './events.ts';
 import { base62, newId } from './ids.ts';
 import { required, string, unsupported } from './params.ts';
 import { listRoute, type Route, route } from './routes.ts';
+import { namedCard, type TestMethod } from './test-methods.ts';
 import type { World } from './world.ts';
-
-/** What happens to a charge: it succeeds, is declined with a code, or is `delayed` and later settles or fails. */
-export interface TestMethod {
-  /** The name for the control API, and the id of the choice on the page. */
-  name: string;
-  /** Stripe's test card number; null for a bank debit. */
-  number: string | null;
-  title: string;
-  hint: string;
-  /** Decline code of charges while the buyer is there. */
-  declines?: string;
-  /** Decline code of charges later on. */
-  declinesLater?: string;
-  /** Whether a payment is only settled later, and how. */
-  delayed?: 'settles' | 'fails';
-}
-
-/** What a buyer can pay with here (https://docs.stripe.com/testing). */
-export const testMethods: TestMethod[] = [
-  {
-    name: 'success',
-    number: '4242424242424242',
-    title: 'Card that works',
-    hint: 'Pays now and at every renewal',
-  },
-  {
-    name: 'declined',
-    number: '4000000000000002',
-    title: 'Declined card',
-    hint: 'Refused by the bank',
-    declines: 'generic_decline',
-    declinesLater: 'generic_decline',
-  },
-  {
-    name: 'insufficient_funds',
-    number: '4000000000009995',
-    title: 'Insufficient funds',
-    hint: 'Refused for lack of money',
-    declines: 'insufficient_funds',
-    declinesLater: 'insufficient_funds',
-  },
-  {
-    name: 'renewal_fails',
-    number: '4000000000000341',
-    title: 'Fails at renewal',
-    hint: 'Pays now, is refused later',
-    declinesLater: 'generic_decline',
-  },
-  {
-    name: 'bank_debit',
-    number: null,
-    title: 'Bank debit (delayed; settles later)',
-    hint: 'The money arrives after checkout',
-    delayed: 'settles',
-  },
-  {
-    name: 'bank_debit_fails',
-    number: null,
-    title: 'Bank debit (delayed; fails later)',
-    hint: 'The money never arrives',
-    delayed: 'fails',
-  },
-];
-
-/** A test method by its name or card number (spaces allowed). */
-export function findTestMethod(nameOrNumber: string): TestMethod | undefined {
-  const number = nameOrNumber.replaceAll(/[\s-]/g, '');
-  return testMethods.find((method) => method.name === nameOrNumber || method.number === number);
-}
 
 export type PaymentMethod = ReturnType<typeof createMethod>;
 
@@ -83,18 +17,32 @@ export function behaviourOf(method: PaymentMethod): TestMethod {
   return behaviours.get(method) as TestMethod;
 }
 
-/** Makes an unattached payment method: a card, or a bank debit of the kind the currency knows. */
-export function createMethod(world: World, kind: TestMethod, currency: string, email: string | null) {
-  const type = kind.number ? 'card' : currency === 'eur' ? 'sepa_debit' : 'us_bank_account';
+export type MethodType = 'card' | 'sepa_debit' | 'us_bank_account';
+
+/** A card, or a bank debit of the kind the currency knows. */
+export function typeOf(kind: TestMethod, currency: string): MethodType {
+  if (kind.number) return 'card';
+  return kind.iban || currency === 'eur' ? 'sepa_debit' : 'us_bank_account';
+}
+
+/** Makes an unattached payment method. */
+export function createMethod(
+  world: World,
+  kind: TestMethod,
+  currency: string,
+  email: string | null,
+  payer: { name?: string | undefined; phone?: string | undefined; address?: Address | null } = {},
+) {
+  const type = typeOf(kind, currency);
   const method = {
     id: newId('pm'),
     object: 'payment_method' as const,
     allow_redisplay: 'limited' as const,
     billing_details: {
-      address: { city: null, country: null, line1: null, line2: null, postal_code: null, state: null },
+      address: payer.address ?? wholeAddress({}),
       email,
-      name: null,
-      phone: null,
+      name: payer.name ?? null,
+      phone: payer.phone ?? null,
       tax_id: null,
     },
     created: world.clock.now(),
@@ -116,10 +64,10 @@ function detailsOf(kind: TestMethod, type: string): object {
     return {
       bank_code: '37040044',
       branch_code: '',
-      country: 'DE',
+      country: kind.iban?.slice(0, 2) ?? 'DE',
       fingerprint,
       generated_from: { charge: null, setup_attempt: null },
-      last4: '3000',
+      last4: kind.iban?.slice(-4) ?? '3000',
     };
   }
   if (type === 'us_bank_account') {
@@ -165,6 +113,23 @@ export function attach(world: World, method: PaymentMethod, customer: Customer):
   emit(world, 'payment_method.attached', method);
 }
 
+/**
+ * A payment method given as parameter `param`. A name such as `pm_card_visa` stands for a new one.
+ *
+ * @throws StripeError 400 for an id that names none.
+ */
+export function methodNamed(world: World, id: string, param: string): PaymentMethod {
+  const kind = namedCard(id);
+  return kind ? createMethod(world, kind, 'usd', null) : world.store.paymentMethods.named(id, param);
+}
+
+/** Attaches what its bank allows to be kept. @throws StripeError 402 for a card that is declined. */
+export function attachAllowed(world: World, method: PaymentMethod, customer: Customer): void {
+  const { declines } = behaviourOf(method);
+  if (declines) throw declined(declines);
+  attach(world, method, customer);
+}
+
 const filters = { type: string(), ...unsupported('allow_redisplay') };
 
 export const paymentMethodRoutes: Route[] = [
@@ -186,8 +151,9 @@ export const paymentMethodRoutes: Route[] = [
     '/v1/payment_methods/:id/attach',
     { customer: required(string()), ...unsupported('customer_account') },
     (world, params, id) => {
-      const method = world.store.paymentMethods.get(id);
-      attach(world, method, world.store.customers.named(params.customer, 'customer'));
+      const customer = world.store.customers.named(params.customer, 'customer');
+      const method = namedCard(id) ? methodNamed(world, id, 'id') : world.store.paymentMethods.get(id);
+      attachAllowed(world, method, customer);
       return method;
     },
   ),

@@ -1,3 +1,5 @@
+import type { Shipping } from './addresses.ts';
+import { openDispute } from './disputes.ts';
 import { decline } from './errors.ts';
 import { emit } from './events.ts';
 import { base62, newId } from './ids.ts';
@@ -18,14 +20,16 @@ export function createIntent(
     description?: string | null;
     metadata?: Record<string, string>;
     email?: string | null;
-    types?: string[];
+    types?: string[] | undefined;
+    shipping?: Shipping | null;
+    setupFutureUsage?: 'off_session' | 'on_session' | undefined;
   },
 ) {
   const id = newId('pi');
   const intent = {
     id,
     object: 'payment_intent' as const,
-    allowed_payment_method_types: null,
+    allowed_payment_method_types: wanted.types ?? (null as string[] | null),
     amount: wanted.amount,
     amount_capturable: 0,
     amount_received: 0,
@@ -33,7 +37,7 @@ export function createIntent(
     application_fee_amount: null,
     automatic_payment_methods: null,
     canceled_at: null as number | null,
-    cancellation_reason: null as 'void_invoice' | null,
+    cancellation_reason: null as string | null,
     capture_method: 'automatic_async' as const,
     client_secret: `${id}_secret_${base62(25)}`,
     confirmation_method: 'automatic' as const,
@@ -58,12 +62,17 @@ export function createIntent(
     processing: null,
     receipt_email: wanted.email ?? (null as string | null),
     review: null,
-    setup_future_usage: null,
-    shipping: null,
+    setup_future_usage: wanted.setupFutureUsage ?? null,
+    shipping: wanted.shipping ?? null,
     source: null,
     statement_descriptor: null,
     statement_descriptor_suffix: null,
-    status: 'requires_payment_method' as 'requires_payment_method' | 'processing' | 'succeeded' | 'canceled',
+    status: 'requires_payment_method' as
+      | 'requires_payment_method'
+      | 'requires_confirmation'
+      | 'processing'
+      | 'succeeded'
+      | 'canceled',
     transfer_data: null,
     transfer_group: null,
   };
@@ -110,7 +119,7 @@ function createCharge(world: World, intent: PaymentIntent, method: PaymentMethod
     receipt_url: null,
     refunded: false,
     review: null,
-    shipping: null,
+    shipping: intent.shipping,
     source: null,
     source_transfer: null,
     statement_descriptor: null,
@@ -207,6 +216,7 @@ export function confirm(
   }
   emit(world, 'charge.succeeded', charge);
   intentSucceeded(world, intent);
+  if (kind.disputes) openDispute(world, charge, kind.disputes);
   return 'succeeded';
 }
 
@@ -264,12 +274,16 @@ export function settleIntent(world: World, intent: PaymentIntent, succeeds: bool
 }
 
 /** Gives up on an intent that will not be collected. */
-export function cancelIntent(world: World, intent: PaymentIntent): void {
+export function cancelIntent(
+  world: World,
+  intent: PaymentIntent,
+  reason: string | null = 'void_invoice',
+): void {
   if (intent.status === 'succeeded' || intent.status === 'canceled') return;
   Object.assign(intent, {
     status: 'canceled',
     canceled_at: world.clock.now(),
-    cancellation_reason: 'void_invoice',
+    cancellation_reason: reason,
   });
   emit(world, 'payment_intent.canceled', intent);
 }

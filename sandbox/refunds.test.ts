@@ -59,3 +59,60 @@ test('disputes and inquiries', async () => {
   ]);
   expect((await stripe.subscriptions.retrieve(first.id)).status).toBe('active');
 });
+
+test('the refund of a bank debit is pending until it succeeds or fails', async () => {
+  const { stripe, subscribe, control, eventTypes } = await startShop();
+  await subscribe('bank_debit');
+  const intent = (await stripe.paymentIntents.list()).data[0]!;
+  await control(`payment_intents/${intent.id}/settle`);
+  const charge = intent.latest_charge as string;
+  const before = (await eventTypes()).length;
+  const part = await stripe.refunds.create({ charge, amount: 500 });
+  const rest = await stripe.refunds.create({ charge });
+  expect([part, rest]).toMatchObject([
+    { status: 'pending', pending_reason: 'processing' },
+    { status: 'pending', amount: 1500 },
+  ]);
+  expect(await stripe.charges.retrieve(charge)).toMatchObject({ refunded: true, amount_refunded: 2000 });
+  expect(await control(`refunds/${part.id}/settle`)).toMatchObject({ status: 'succeeded' });
+  expect(await control(`refunds/${rest.id}/fail`, { failure_reason: 'declined' })).toMatchObject({
+    status: 'failed',
+    failure_reason: 'declined',
+    failure_balance_transaction: expect.stringMatching(/^txn_/),
+  });
+  expect(await stripe.charges.retrieve(charge)).toMatchObject({ refunded: false, amount_refunded: 500 });
+  expect((await eventTypes()).slice(before)).toEqual([
+    'refund.created',
+    'charge.refunded',
+    'refund.created',
+    'charge.refunded',
+    'refund.updated',
+    'charge.refund.updated',
+    'refund.failed',
+    'refund.updated',
+    'charge.refund.updated',
+  ]);
+});
+
+test('a refund that succeeded can fail later, once', async () => {
+  const { stripe, subscribe, control, requestControl } = await startShop();
+  await subscribe();
+  const charge = (await stripe.charges.list()).data[0]!.id;
+  const refund = await stripe.refunds.create({ charge });
+  expect((await requestControl(`refunds/${refund.id}/settle`)).status).toBe(400);
+  await control(`refunds/${refund.id}/fail`);
+  expect((await requestControl(`refunds/${refund.id}/fail`)).status).toBe(400);
+  expect(await stripe.charges.retrieve(charge)).toMatchObject({ refunded: false, amount_refunded: 0 });
+  await stripe.refunds.create({ charge });
+});
+
+test('refunds of bank debits settle by themselves where payments do', async () => {
+  const { stripe, subscribe, control, advance } = await startShop({ settleDelayedAfterMs: 60_000 });
+  await subscribe('bank_debit');
+  await advance(61);
+  const { latest_charge } = (await stripe.paymentIntents.list()).data[0]!;
+  const { id } = await stripe.refunds.create({ charge: latest_charge as string });
+  await advance(61);
+  expect((await stripe.refunds.retrieve(id)).status).toBe('succeeded');
+  await control('reset');
+});

@@ -3,14 +3,15 @@ import { change, emit } from './events.ts';
 import { newId } from './ids.ts';
 import { inRange, integer, mergeMetadata, metadata, oneOf, range, string, unsupported } from './params.ts';
 import type { Charge } from './payments.ts';
+import { settleRefundLater } from './refund-outcomes.ts';
 import { listRoute, type Route, route } from './routes.ts';
 import type { World } from './world.ts';
 
 export type Refund = ReturnType<typeof createRefund>;
 
 /**
- * Gives back a charge, whole or in part. The subscription stays as it is.
- * Events: refund.created, charge.refunded, refund.updated, charge.refund.updated.
+ * Gives back a charge, whole or in part. The subscription stays as it is. A bank debit is given back `pending`.
+ * Events: refund.created, charge.refunded and, once it is no longer pending, refund.updated, charge.refund.updated.
  *
  * @throws StripeError 400 for more than is left, a charge already refunded, or one that never succeeded.
  */
@@ -40,6 +41,7 @@ export function createRefund(
       'amount',
     );
   }
+  const card = charge.payment_method_details.type === 'card';
   const refund = {
     id: newId('re'),
     object: 'refund' as const,
@@ -50,7 +52,7 @@ export function createRefund(
     currency: charge.currency,
     customer: charge.customer,
     customer_account: null,
-    ...(charge.payment_method_details.type === 'card'
+    ...(card
       ? {
           destination_details: {
             card: {
@@ -62,13 +64,16 @@ export function createRefund(
           },
         }
       : {}),
+    failure_balance_transaction: undefined as string | undefined,
+    failure_reason: undefined as string | undefined,
     metadata: wanted.metadata,
     payment_intent: charge.payment_intent,
     payment_method: charge.payment_method,
+    pending_reason: (card ? undefined : 'processing') as 'processing' | undefined,
     reason: wanted.reason ?? null,
     receipt_number: null,
     source_transfer_reversal: null,
-    status: 'succeeded',
+    status: (card ? 'succeeded' : 'pending') as 'failed' | 'pending' | 'succeeded',
     transfer_reversal: null,
   };
   world.store.refunds.add(refund);
@@ -77,6 +82,10 @@ export function createRefund(
     amount_refunded: charge.amount_refunded + amount,
     refunded: charge.amount_refunded + amount === charge.amount,
   });
+  if (refund.status === 'pending') {
+    settleRefundLater(world, refund);
+    return refund;
+  }
   emit(world, 'refund.updated', refund);
   emit(world, 'charge.refund.updated', refund);
   return refund;

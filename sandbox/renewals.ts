@@ -1,12 +1,13 @@
 import { periodEnd } from './billing-periods.ts';
 import type { Customer } from './customers.ts';
-import { change, emit } from './events.ts';
+import { emit, emitChanged } from './events.ts';
 import { type Line, periodLines } from './invoice-lines.ts';
 import { closeInvoice, draftInvoice, finalizeInvoice, type Invoice, payInvoice } from './invoices.ts';
 import type { Recurring } from './prices.ts';
 import { cancelNow, expireIncomplete, hasEnded } from './subscription-end.ts';
 import { isProcessing, methodFor } from './subscription-payment.ts';
 import type { Subscription } from './subscriptions.ts';
+import { endTrialWithoutMethod } from './trial-end.ts';
 import { day, hour, type World } from './world.ts';
 
 /** How long a subscription may wait for its first payment (https://docs.stripe.com/billing/subscriptions/overview). */
@@ -69,23 +70,7 @@ function endPeriod(world: World, sub: Subscription): void {
     cancelNow(world, sub, { reason: 'cancellation_requested' });
     return;
   }
-  const afterTrial = sub.status === 'trialing';
-  if (
-    afterTrial &&
-    methodFor(world, sub) === null &&
-    sub.items.data.some(({ price }) => price.unit_amount > 0)
-  ) {
-    const { missing_payment_method: behaviour } = sub.trial_settings.end_behavior;
-    if (behaviour === 'cancel') {
-      cancelNow(world, sub, { reason: null });
-      return;
-    }
-    if (behaviour === 'pause') {
-      change(world, 'customer.subscription.updated', sub, { status: 'paused' });
-      emit(world, 'customer.subscription.paused', sub);
-      return;
-    }
-  }
+  if (sub.status === 'trialing' && endTrialWithoutMethod(world, sub)) return;
   startPeriod(world, sub, 'subscription_cycle');
 }
 
@@ -106,21 +91,16 @@ export function startPeriod(
   });
   const recurring = sub.items.data[0]?.price.recurring as Recurring;
   const end = periodEnd(sub.billing_cycle_anchor, recurring, start);
-  if (sub.status === 'trialing' || sub.status === 'paused') sub.status = 'active';
+  if (sub.status === 'trialing') sub.status = 'active';
   for (const item of sub.items.data)
     Object.assign(item, { current_period_start: start, current_period_end: end });
   const customer = world.store.customers.get(sub.customer) as Customer;
-  const invoice = draftInvoice(world, sub, customer, reason, (id) => [
+  const invoice = draftInvoice(world, { customer, sub, currency: sub.currency, reason }, (id) => [
     ...takePendingLines(sub, id),
     ...periodLines(world, sub, id),
   ]);
   sub.latest_invoice = invoice.id;
-  const previous = Object.fromEntries(
-    Object.entries(before).filter(
-      ([key, value]) => JSON.stringify(value) !== JSON.stringify(sub[key as keyof Subscription]),
-    ),
-  );
-  emit(world, 'customer.subscription.updated', sub, previous);
+  emitChanged(world, 'customer.subscription.updated', sub, before);
   schedulePeriod(world, sub);
   if (sub.status === 'unpaid') invoice.auto_advance = false;
   else if (reason === 'subscription_cycle') scheduleFinalization(world, sub, invoice);

@@ -4,10 +4,10 @@ import type { World } from './world.ts';
 
 export interface Route {
   method: 'GET' | 'POST' | 'DELETE';
-  /** With `:id` where an id stands. */
+  /** With `:id` where an id stands; `:productId` and the like where one stands before it. */
   path: string;
   shape: Shape;
-  handle(world: World, params: Parsed<Shape>, id: string): object;
+  handle(world: World, params: Parsed<Shape>, id: string, owner: string): object;
 }
 
 /** Which ids in the answer are to be replaced by what they stand for. */
@@ -18,7 +18,7 @@ export function route<S extends Shape>(
   method: Route['method'],
   path: string,
   shape: S,
-  handle: (world: World, params: Parsed<S>, id: string) => object,
+  handle: (world: World, params: Parsed<S>, id: string, owner: string) => object,
 ): Route {
   return {
     method,

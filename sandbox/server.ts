@@ -1,5 +1,6 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { watchEntitlements } from './active-entitlements.ts';
 import { type Exchange, handleApi } from './api.ts';
 import { Clock } from './clock.ts';
 import { handleControl } from './control.ts';
@@ -31,8 +32,8 @@ export interface Sandbox {
   /** Such as `http://127.0.0.1:8012`. */
   url: string;
   port: number;
-  /** Registers a webhook endpoint for all events, and gives its signing secret. */
-  listen(webhookUrl: string): { id: string; secret: string };
+  /** Registers a webhook endpoint for all events, whole or thin, and gives its signing secret. */
+  listen(webhookUrl: string, options?: { thin?: boolean }): { id: string; secret: string };
   /** Stops at once: open connections, deliveries, retries and timers included. */
   close(): Promise<void>;
 }
@@ -57,6 +58,7 @@ export async function startSandbox(options: SandboxOptions = {}): Promise<Sandbo
     publicUrl: '',
     onEvent: options.onEvent,
   });
+  watchEntitlements(world);
   const api = { world, keys: new IdempotencyKeys(), onExchange: options.onExchange };
 
   async function handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -91,8 +93,8 @@ export async function startSandbox(options: SandboxOptions = {}): Promise<Sandbo
   return {
     url,
     port: address.port,
-    listen(webhookUrl) {
-      const endpoint = createEndpoint(world, { url: webhookUrl, enabled_events: ['*'] });
+    listen(webhookUrl, { thin = false } = {}) {
+      const endpoint = createEndpoint(world, { url: webhookUrl, enabled_events: ['*'] }, thin);
       return { id: endpoint.id, secret: secretOf(endpoint) };
     },
     close() {

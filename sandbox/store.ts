@@ -1,8 +1,11 @@
+import type { ActiveEntitlement } from './active-entitlements.ts';
 import type { CheckoutSession } from './checkout-sessions.ts';
 import type { Customer } from './customers.ts';
 import type { Dispute } from './disputes.ts';
+import type { Feature, ProductFeature } from './entitlement-features.ts';
 import { noSuch } from './errors.ts';
 import type { StripeEvent } from './events.ts';
+import type { InvoiceItem } from './invoice-items.ts';
 import type { Invoice, InvoicePayment } from './invoices.ts';
 import type { PaymentLink } from './payment-links.ts';
 import type { PaymentMethod } from './payment-methods.ts';
@@ -75,12 +78,18 @@ export class Store {
   readonly subscriptions = new Collection<Subscription>('subscription');
   readonly invoices = new Collection<Invoice>('invoice', 'invoice');
   readonly invoicePayments = new Collection<InvoicePayment>('invoice_payment', 'invoice_payment');
+  readonly invoiceItems = new Collection<InvoiceItem>('invoiceitem', 'invoiceitem');
   readonly paymentIntents = new Collection<PaymentIntent>('payment_intent', 'intent');
   readonly charges = new Collection<Charge>('charge');
   readonly refunds = new Collection<Refund>('refund');
   readonly disputes = new Collection<Dispute>('dispute', 'dispute');
+  readonly features = new Collection<Feature>('entitlements.feature');
+  readonly productFeatures = new Collection<ProductFeature>('product_feature');
+  readonly entitlements = new Collection<ActiveEntitlement>('entitlements.active_entitlement');
   readonly events = new Collection<StripeEvent>('event');
   readonly webhookEndpoints = new Collection<WebhookEndpoint>('webhook endpoint', 'webhook_endpoint');
+  /** Endpoints that get thin events. */
+  readonly thinEndpoints = new Collection<WebhookEndpoint>('event destination', 'id');
   readonly portalConfigurations = new Collection<PortalConfiguration>('configuration', 'configuration');
   readonly portalSessions = new Collection<PortalSession>('billing_portal.session', 'session');
 

@@ -1,5 +1,5 @@
 import { emit } from './events.ts';
-import { closeInvoice } from './invoices.ts';
+import { closeInvoice, subscriptionIdOf } from './invoices.ts';
 import type { Subscription } from './subscriptions.ts';
 import type { World } from './world.ts';
 
@@ -20,6 +20,7 @@ export function cancelNow(
 ): void {
   if (hasEnded(sub)) return;
   const now = world.clock.now();
+  delete sub.status_details;
   Object.assign(sub, {
     status: 'canceled',
     canceled_at: sub.canceled_at ?? now,
@@ -51,7 +52,5 @@ export function expireIncomplete(world: World, sub: Subscription): void {
 }
 
 function invoicesOf(world: World, sub: Subscription) {
-  return world.store.invoices
-    .all()
-    .filter(({ parent }) => parent.subscription_details.subscription === sub.id);
+  return world.store.invoices.all().filter((invoice) => subscriptionIdOf(invoice) === sub.id);
 }

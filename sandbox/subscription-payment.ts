@@ -1,13 +1,14 @@
 import { change, emit } from './events.ts';
-import { type Invoice, payInvoice, paymentOf } from './invoices.ts';
+import { type Invoice, payInvoice, paymentOf, subscriptionIdOf } from './invoices.ts';
 import type { PaymentMethod } from './payment-methods.ts';
 import { firstPaymentWithin } from './renewals.ts';
 import { cancelNow, expireIncomplete, hasEnded } from './subscription-end.ts';
+import { markResumed } from './subscription-pause.ts';
 import type { Subscription } from './subscriptions.ts';
 import { day, type World } from './world.ts';
 
 function subscriptionOf(world: World, invoice: Invoice): Subscription | undefined {
-  return world.store.subscriptions.find(invoice.parent.subscription_details.subscription);
+  return world.store.subscriptions.find(subscriptionIdOf(invoice));
 }
 
 /** What a subscription's invoices are paid with: its own method, else the customer's default. */
@@ -20,10 +21,26 @@ export function methodFor(world: World, sub: Subscription): PaymentMethod | null
   );
 }
 
+/** What an invoice is paid with: its own method, its subscription's, else the customer's default. */
+export function methodForInvoice(world: World, invoice: Invoice): PaymentMethod | null {
+  const sub = subscriptionOf(world, invoice);
+  const customer = world.store.customers.find(invoice.customer);
+  return (
+    world.store.paymentMethods.find(invoice.default_payment_method) ??
+    (sub
+      ? methodFor(world, sub)
+      : (world.store.paymentMethods.find(customer?.invoice_settings.default_payment_method) ?? null))
+  );
+}
+
 /** An invoice was paid: its subscription, if it waited for that, is active (again). */
 export function invoicePaidFor(world: World, invoice: Invoice): void {
   const sub = subscriptionOf(world, invoice);
   if (!sub || hasEnded(sub)) return;
+  if (sub.status === 'paused' && sub.latest_invoice === invoice.id) {
+    markResumed(world, sub);
+    return;
+  }
   const waited = sub.status === 'incomplete' || sub.status === 'past_due' || sub.status === 'unpaid';
   if (waited && sub.latest_invoice === invoice.id) {
     change(world, 'customer.subscription.updated', sub, { status: 'active' });
@@ -37,11 +54,14 @@ export function invoicePaidFor(world: World, invoice: Invoice): void {
 export function invoicePaymentFailed(world: World, invoice: Invoice): void {
   const sub = subscriptionOf(world, invoice);
   const first = invoice.billing_reason === 'subscription_create';
-  const wait = first ? undefined : world.settings.retry_days[invoice.attempt_count - 1];
+  const wait =
+    first || !sub || sub.status === 'paused'
+      ? undefined
+      : world.settings.retry_days[invoice.attempt_count - 1];
   invoice.next_payment_attempt = wait === undefined ? null : world.clock.now() + wait * day;
   emit(world, 'invoice.payment_failed', invoice);
   if (wait !== undefined) scheduleRetry(world, invoice);
-  if (!sub || hasEnded(sub)) return;
+  if (!sub || hasEnded(sub) || sub.status === 'paused') return;
   if (first) {
     if (world.clock.now() >= sub.created + firstPaymentWithin && sub.status === 'incomplete')
       expireIncomplete(world, sub);

@@ -14,7 +14,7 @@ import type { World } from './world.ts';
 
 export interface SubscriptionWanted {
   customer: Customer;
-  items: { price: Price; quantity: number }[];
+  items: { price: Price; quantity: number; metadata?: Record<string, string> }[];
   method: PaymentMethod | null;
   metadata: Record<string, string>;
   description: string | null;
@@ -35,17 +35,27 @@ export function startSubscription(
   const first = recurring[0]?.price as Price;
   const end = wanted.trialEnd ?? periodEnd(now, first.recurring as Recurring, now);
   const subscription = newSubscription(world, wanted, first.currency);
-  subscription.items.data = recurring.map(({ price, quantity }) =>
-    newSubscriptionItem(world, subscription.id, price, quantity, now, end),
-  );
+  subscription.items.data = recurring.map(({ price, quantity, metadata = {} }) => ({
+    ...newSubscriptionItem(world, subscription.id, price, quantity, now, end),
+    metadata,
+  }));
   if (wanted.customer.currency === null)
     change(world, 'customer.updated', wanted.customer, { currency: first.currency });
   world.store.subscriptions.add(subscription);
   const oneTime = wanted.items.filter(({ price }) => price.recurring === null);
-  const invoice = draftInvoice(world, subscription, wanted.customer, 'subscription_create', (id) => [
-    ...periodLines(world, subscription, id),
-    ...oneTime.map(({ price, quantity }) => oneTimeLine(world, subscription, id, price, quantity)),
-  ]);
+  const invoice = draftInvoice(
+    world,
+    {
+      customer: wanted.customer,
+      sub: subscription,
+      currency: subscription.currency,
+      reason: 'subscription_create',
+    },
+    (id) => [
+      ...periodLines(world, subscription, id),
+      ...oneTime.map(({ price, quantity }) => oneTimeLine(world, subscription, id, price, quantity)),
+    ],
+  );
   subscription.latest_invoice = invoice.id;
   emit(world, 'customer.subscription.created', subscription);
   schedulePeriod(world, subscription);
@@ -125,6 +135,15 @@ export function newSubscription(world: World, wanted: SubscriptionWanted, curren
       | 'canceled'
       | 'unpaid'
       | 'paused',
+    status_details: undefined as
+      | {
+          paused: {
+            subscription: { type: 'pause_requested' | 'trial_end_without_payment_method' };
+            transitioned_at: number;
+            type: 'subscription';
+          };
+        }
+      | undefined,
     test_clock: null,
     transfer_data: null,
     trial_end: wanted.trialEnd,

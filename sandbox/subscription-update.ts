@@ -1,5 +1,5 @@
 import { invalid } from './errors.ts';
-import { emit } from './events.ts';
+import { emit, emitChanged } from './events.ts';
 import { prorationLine } from './invoice-lines.ts';
 import { draftInvoice } from './invoices.ts';
 import { mergeMetadata, missing, type Parsed } from './params.ts';
@@ -15,6 +15,7 @@ import {
 import { hasEnded } from './subscription-end.ts';
 import { newSubscriptionItem } from './subscription-start.ts';
 import type { Subscription, SubscriptionItem, updateShape } from './subscriptions.ts';
+import { endTrialWithoutMethod, readTrialEnd } from './trial-end.ts';
 import type { World } from './world.ts';
 
 export type SubscriptionUpdate = Parsed<typeof updateShape>;
@@ -31,7 +32,7 @@ export function update(world: World, sub: Subscription, params: SubscriptionUpda
   if (hasEnded(sub) && touches.length > 0) {
     throw invalid('A canceled subscription can only update its cancellation_details and metadata.');
   }
-  const before = structuredClone(sub) as Record<string, unknown>;
+  const before = structuredClone(sub);
   // Everything that can be refused is looked at before anything changes.
   const method =
     params.default_payment_method &&
@@ -57,6 +58,8 @@ export function update(world: World, sub: Subscription, params: SubscriptionUpda
   const needsInvoice = changes ? applyItems(world, sub, changes, params) : false;
   if (trialEnd !== undefined) applyTrialEnd(world, sub, trialEnd);
 
+  if (trialEnd === 'now' && before.status === 'trialing' && endTrialWithoutMethod(world, sub, before))
+    return sub;
   const renewed = needsInvoice === 'period' || params.billing_cycle_anchor === 'now' || trialEnd === 'now';
   if (renewed && !hasEnded(sub)) {
     sub.billing_cycle_anchor = world.clock.now();
@@ -65,12 +68,7 @@ export function update(world: World, sub: Subscription, params: SubscriptionUpda
     return sub;
   }
   if (needsInvoice === 'prorations') invoiceProrations(world, sub);
-  const previous = Object.fromEntries(
-    Object.entries(before).filter(
-      ([key, value]) => JSON.stringify(value) !== JSON.stringify(sub[key as keyof Subscription]),
-    ),
-  );
-  if (Object.keys(previous).length > 0) emit(world, 'customer.subscription.updated', sub, previous);
+  emitChanged(world, 'customer.subscription.updated', sub, before);
   return sub;
 }
 
@@ -222,20 +220,13 @@ function applyItems(
 
 function invoiceProrations(world: World, sub: Subscription): void {
   const customer = world.store.customers.get(sub.customer);
-  const invoice = draftInvoice(world, sub, customer, 'subscription_update', (id) =>
-    takePendingLines(sub, id),
+  const invoice = draftInvoice(
+    world,
+    { customer, sub, currency: sub.currency, reason: 'subscription_update' },
+    (id) => takePendingLines(sub, id),
   );
   sub.latest_invoice = invoice.id;
   collect(world, sub, invoice);
-}
-
-function readTrialEnd(world: World, text: string | undefined): number | 'now' | undefined {
-  if (text === undefined || text === 'now') return text;
-  const end = Number(text);
-  if (!/^\d{1,12}$/.test(text))
-    throw invalid(`Invalid trial_end: must be one of now or a timestamp`, 'trial_end');
-  if (end <= world.clock.now()) throw invalid('trial_end must be in the future.', 'trial_end');
-  return end;
 }
 
 function applyTrialEnd(world: World, sub: Subscription, end: number | 'now'): void {
@@ -252,16 +243,4 @@ function applyTrialEnd(world: World, sub: Subscription, end: number | 'now'): vo
   });
   for (const item of sub.items.data) item.current_period_end = end;
   schedulePeriod(world, sub);
-}
-
-/** Takes up a paused subscription again. Events: customer.subscription.updated, .resumed. @throws StripeError 400. */
-export function resume(world: World, sub: Subscription): Subscription {
-  if (sub.status !== 'paused') {
-    throw invalid(`Subscription is not paused: only a paused subscription can be resumed.`);
-  }
-  sub.billing_cycle_anchor = world.clock.now();
-  const invoice = startPeriod(world, sub, 'subscription_update');
-  emit(world, 'customer.subscription.resumed', sub);
-  collect(world, sub, invoice);
-  return sub;
 }

@@ -8,6 +8,7 @@ import {
   metadata,
   object,
   oneOf,
+  only,
   range,
   required,
   string,
@@ -16,8 +17,9 @@ import {
 } from './params.ts';
 import { expandShape, listRoute, type Route, route } from './routes.ts';
 import { cancelNow, hasEnded } from './subscription-end.ts';
+import { pause, pauseShape, resume } from './subscription-pause.ts';
 import type { newSubscription, newSubscriptionItem } from './subscription-start.ts';
-import { resume, update } from './subscription-update.ts';
+import { update } from './subscription-update.ts';
 import type { World } from './world.ts';
 
 export type Subscription = ReturnType<typeof newSubscription>;
@@ -174,11 +176,20 @@ export const subscriptionRoutes: Route[] = [
     'POST',
     '/v1/subscriptions/:id/resume',
     {
-      billing_cycle_anchor: oneOf('now'),
-      proration_behavior: oneOf('none', 'create_prorations'),
-      ...unsupported('payment_behavior', 'proration_date'),
+      billing_cycle_anchor: object({ type: required(only('now')) }),
+      payment_behavior: oneOf('resume_on_payment_attempt', 'resume_on_payment_success'),
+      proration_behavior: oneOf('always_invoice', 'create_prorations', 'none'),
+      ...unsupported('proration_date'),
     },
-    (world, _params, id) => resume(world, world.store.subscriptions.get(id)),
+    (world, params, id) =>
+      resume(
+        world,
+        world.store.subscriptions.get(id),
+        params.payment_behavior === 'resume_on_payment_success',
+      ),
+  ),
+  route('POST', '/v1/subscriptions/:id/pause', pauseShape, (world, params, id) =>
+    pause(world, world.store.subscriptions.get(id), params),
   ),
 ];
 

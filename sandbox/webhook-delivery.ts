@@ -1,7 +1,8 @@
 import { randomInt } from 'node:crypto';
 import type { StripeEvent } from './events.ts';
 import { seededRandom, shuffled } from './shuffle.ts';
-import { listensTo, secretOf, type WebhookEndpoint } from './webhook-endpoints.ts';
+import { thinOf } from './thin-events.ts';
+import { isThin, listensTo, secretOf, type WebhookEndpoint } from './webhook-endpoints.ts';
 import { signatureHeader } from './webhook-signature.ts';
 
 export const deliveryModes = [
@@ -254,7 +255,7 @@ export class WebhookDelivery {
     const stop = this.#abort.signal;
     if (stop.aborted) return;
     const wrong = this.#mode.mode === 'wrong_signature';
-    const payload = JSON.stringify(event, null, 2);
+    const payload = JSON.stringify(isThin(endpoint) ? thinOf(event) : event, null, 2);
     // The signature carries real time, not the sandbox's: the receiver checks its age against its own clock.
     const now = Math.floor(Date.now() / 1000);
     const secret = wrong ? `whsec_wrong${randomInt(1e9)}` : secretOf(endpoint);

@@ -38,10 +38,21 @@ export function secretOf(endpoint: WebhookEndpoint): string {
   return secrets.get(endpoint) ?? '';
 }
 
-/** Whether `endpoint` is to hear of `event`. */
+/** Every endpoint: those that get whole events, and those that get thin ones. */
+export function allEndpoints({ store }: World): WebhookEndpoint[] {
+  return [...store.webhookEndpoints.all(), ...store.thinEndpoints.all()];
+}
+
+/** Whether `endpoint` is to hear of `event`. Thin events are named with `v1.` before their type. */
 export function listensTo(endpoint: WebhookEndpoint, event: StripeEvent): boolean {
   const { enabled_events: enabled } = endpoint;
-  return endpoint.status === 'enabled' && (enabled.includes('*') || enabled.includes(event.type));
+  const type = isThin(endpoint) ? `v1.${event.type}` : event.type;
+  return endpoint.status === 'enabled' && (enabled.includes('*') || enabled.includes(type));
+}
+
+/** Whether `endpoint` gets thin events: those of the newer API do, which have another kind of id. */
+export function isThin(endpoint: WebhookEndpoint): boolean {
+  return endpoint.id.startsWith('ed_');
 }
 
 /** Registers an endpoint. The secret is 32 characters behind `whsec_`. */
@@ -53,12 +64,13 @@ export function createEndpoint(
     description?: string | null;
     metadata?: Record<string, string>;
   },
+  thin = false,
 ): WebhookEndpoint {
-  requireTypes(wanted.enabled_events);
+  requireTypes(wanted.enabled_events, thin ? 'v1.' : '');
   if (!/^https?:\/\//.test(wanted.url))
     throw invalid('Invalid URL: must be http or https', 'url', 'url_invalid');
   const endpoint: WebhookEndpoint = {
-    id: newId('we'),
+    id: newId(thin ? 'ed_test' : 'we'),
     object: 'webhook_endpoint',
     api_version: apiVersion,
     application: null,
@@ -71,12 +83,13 @@ export function createEndpoint(
     url: wanted.url,
   };
   secrets.set(endpoint, `whsec_${base62(32)}`);
-  return world.store.webhookEndpoints.add(endpoint);
+  return (thin ? world.store.thinEndpoints : world.store.webhookEndpoints).add(endpoint);
 }
 
-function requireTypes(types: string[]): void {
+function requireTypes(types: string[], before = ''): void {
   for (const [index, type] of types.entries()) {
-    if (type !== '*' && !eventTypes.includes(type)) {
+    const known = type.startsWith(before) && eventTypes.includes(type.slice(before.length));
+    if (type !== '*' && !known) {
       throw invalid(
         `Invalid enabled_events[${index}]: must be one of *, or a type of event (you passed ${type})`,
         `enabled_events[${index}]`,

@@ -1,3 +1,4 @@
+import type { ActiveEntitlement } from './active-entitlements.ts';
 import type { Item } from './checkout-items.ts';
 import type { CheckoutTerms } from './checkout-sessions.ts';
 import type { Clock } from './clock.ts';
@@ -61,7 +62,13 @@ export interface World {
   readonly lineItems: Map<string, Item[]>;
   /** What a session will set up once paid: not part of the session Stripe shows. */
   readonly terms: Map<string, CheckoutTerms>;
+  /** The product each attached feature belongs to: not part of what Stripe shows. */
+  readonly productOfFeature: Map<string, string>;
+  /** What each customer is entitled to at the moment, by customer id. */
+  readonly entitlements: Map<string, ActiveEntitlement[]>;
   onEvent: ((event: StripeEvent) => void) | undefined;
+  /** Called when an event is emitted, with what it is about as it is now: for what follows from it. */
+  readonly watchers: ((type: string, object: object) => void)[];
 }
 
 export function newWorld(parts: {
@@ -85,7 +92,10 @@ export function newWorld(parts: {
     invoiceCount: 0,
     lineItems: new Map(),
     terms: new Map(),
+    productOfFeature: new Map(),
+    entitlements: new Map(),
     onEvent: parts.onEvent,
+    watchers: [],
   };
 }
 
@@ -101,4 +111,6 @@ export function resetWorld(world: World): void {
   world.invoiceCount = 0;
   world.lineItems.clear();
   world.terms.clear();
+  world.productOfFeature.clear();
+  world.entitlements.clear();
 }
