@@ -1,42 +1,66 @@
+import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import {
   type Access,
+  type AccessRules,
   accessOf,
   type KeyStanding,
+  type PaymentStanding,
+  paymentVerdict,
   SUBSCRIPTION_STATUSES,
   type SubscriptionStatus,
 } from './access.ts';
 
 const NOW = Date.UTC(2026, 10, 21);
 const DAY = 86_400_000;
-const key: KeyStanding = { revokedAt: null, expiresAt: null };
+const key: KeyStanding = { revokedAt: null, expiresAt: null, disputedSince: null };
 const short = (access: Access) => (access.state === 'active' ? 'active' : `${access.state} ${access.code}`);
 const withStatus = (status: SubscriptionStatus, pastDueSince: number | null = null) => ({
   status,
   pastDueSince,
 });
 
-describe('accessOf', () => {
-  const expected: Record<SubscriptionStatus, string> = {
-    active: 'active',
-    trialing: 'active',
-    past_due: 'active',
-    unpaid: 'suspended payment_past_due',
-    incomplete: 'suspended payment_required',
-    paused: 'suspended subscription_paused',
-    canceled: 'expired subscription_ended',
-    incomplete_expired: 'expired subscription_ended',
-  };
-  it.each(SUBSCRIPTION_STATUSES)('a subscription that is %s', (status) => {
-    expect(short(accessOf(key, withStatus(status, NOW), {}, NOW))).toBe(expected[status]);
-  });
+/** Each status by the plan's rules: by default, and where the plan allows or suspends. */
+// biome-ignore format: a table
+const TABLE: Record<SubscriptionStatus, { usually: string; allowed: string; suspended: string }> = {
+  trialing:           { usually: 'active',                        allowed: 'active',                     suspended: 'suspended payment_required' },
+  active:             { usually: 'active',                        allowed: 'active',                     suspended: 'active' },
+  past_due:           { usually: 'active',                        allowed: 'active',                     suspended: 'suspended payment_past_due' },
+  unpaid:             { usually: 'suspended payment_past_due',    allowed: 'active',                     suspended: 'suspended payment_past_due' },
+  incomplete:         { usually: 'suspended payment_required',    allowed: 'active',                     suspended: 'suspended payment_required' },
+  paused:             { usually: 'suspended subscription_paused', allowed: 'active',                     suspended: 'suspended subscription_paused' },
+  canceled:           { usually: 'expired subscription_ended',    allowed: 'expired subscription_ended', suspended: 'expired subscription_ended' },
+  incomplete_expired: { usually: 'expired subscription_ended',    allowed: 'expired subscription_ended', suspended: 'expired subscription_ended' },
+};
+const every = (rule: 'allow' | 'suspend'): AccessRules => ({
+  trialing: rule,
+  past_due: rule,
+  unpaid: rule,
+  incomplete: rule,
+  paused: rule,
+});
 
-  it('a revoked key stays revoked, whatever the subscription says', () => {
-    for (const status of SUBSCRIPTION_STATUSES) {
-      expect(short(accessOf({ ...key, revokedAt: 1 }, withStatus(status), {}, NOW))).toBe(
-        'revoked revoked_key',
-      );
-    }
+describe('accessOf', () => {
+  describe.each(SUBSCRIPTION_STATUSES)('a subscription that is %s', (status) => {
+    const access = (rules: AccessRules, standing = key) =>
+      short(accessOf(standing, withStatus(status, NOW), { access: rules }, NOW));
+
+    it('by default', () => expect(access({})).toBe(TABLE[status].usually));
+    it('where the plan allows it', () => expect(access(every('allow'))).toBe(TABLE[status].allowed));
+    it('where the plan suspends it', () => expect(access(every('suspend'))).toBe(TABLE[status].suspended));
+
+    it('with a revoked key, an expired one, a disputed payment', () => {
+      for (const rules of [{}, every('allow')]) {
+        expect(access(rules, { ...key, revokedAt: 1 })).toBe('revoked revoked_key');
+        expect(access(rules, { ...key, expiresAt: NOW })).toBe('expired expired_key');
+        const undisputed = access(rules);
+        const disputed = { ...key, disputedSince: 1 };
+        expect(access(rules, disputed)).toBe(
+          undisputed === 'active' ? 'suspended payment_disputed' : undisputed,
+        );
+        expect(access({ ...rules, dispute: 'allow' }, disputed)).toBe(undisputed);
+      }
+    });
   });
 
   it('past due keeps access to the end of the grace and not a moment longer', () => {
@@ -56,5 +80,53 @@ describe('accessOf', () => {
       until: NOW + 1,
     });
     expect(short(accessOf({ ...key, expiresAt: NOW }, null, {}, NOW))).toBe('expired expired_key');
+    expect(short(accessOf({ ...key, disputedSince: 1 }, null, {}, NOW))).toBe('suspended payment_disputed');
+  });
+
+  it('the answer holds until the moment it names, and changes there', () => {
+    const time = fc.integer({ min: NOW - 60 * DAY, max: NOW + 60 * DAY });
+    const maybe = fc.option(time, { nil: null });
+    fc.assert(
+      fc.property(
+        fc.record({ revokedAt: fc.constant(null), expiresAt: maybe, disputedSince: fc.constant(null) }),
+        fc.constantFrom(...SUBSCRIPTION_STATUSES),
+        time,
+        fc.nat(40),
+        (standing, status, pastDueSince, graceDays) => {
+          const at = (now: number) =>
+            accessOf(standing, withStatus(status, pastDueSince), { graceDays }, now);
+          const access = at(NOW);
+          if (access.state !== 'active') return;
+          if (access.until === null) expect(at(NOW + 1000 * DAY).state).toBe('active');
+          else {
+            expect(access.until).toBeGreaterThan(NOW);
+            expect(at(access.until - 1).state).toBe('active');
+            expect(at(access.until).state).not.toBe('active');
+          }
+        },
+      ),
+    );
+  });
+});
+
+describe('paymentVerdict', () => {
+  const kept: PaymentStanding = { refundedAt: null, paidUntil: null, dispute: null };
+  // biome-ignore format: a table
+  it.each<[string, Partial<PaymentStanding>, AccessRules, string]>([
+    ['nothing happened',                        {},                                             {},                       'kept'],
+    ['a one-time purchase given back',          { refundedAt: NOW },                            {},                       'refunded'],
+    ['a period given back while it runs',       { refundedAt: NOW, paidUntil: NOW + 1 },        {},                       'refunded'],
+    ['a period given back when it was over',    { refundedAt: NOW, paidUntil: NOW },            {},                       'kept'],
+    ['given back, and the plan keeps access',   { refundedAt: NOW },                            { refund: 'keep' },       'kept'],
+    ['an inquiry',                              { dispute: 'inquiry' },                         {},                       'kept'],
+    ['in dispute',                              { dispute: 'open' },                            {},                       'in_dispute'],
+    ['a dispute won',                           { dispute: 'won' },                             {},                       'kept'],
+    ['a dispute lost',                          { dispute: 'lost' },                            {},                       'disputed'],
+    ['lost after the period was over',          { dispute: 'lost', paidUntil: 0 },              {},                       'disputed'],
+    ['lost, and the plan keeps access',         { dispute: 'lost' },                            { lost_dispute: 'keep' }, 'kept'],
+    ['lost and kept, but given back too',       { dispute: 'lost', refundedAt: NOW },           { lost_dispute: 'keep' }, 'refunded'],
+    ['in dispute and given back',               { dispute: 'open', refundedAt: NOW },           {},                       'refunded'],
+  ])('%s', (_what, payment, rules, verdict) => {
+    expect(paymentVerdict({ ...kept, ...payment }, rules)).toBe(verdict);
   });
 });

@@ -84,6 +84,20 @@ export const variables = {
     example: 'Acme Weather API',
   },
   SUPPORT_EMAIL: { schema: z.email('is not an e-mail address').optional(), example: 'support@example.com' },
+  SMTP_URL: {
+    schema: z
+      .string()
+      .refine(isSmtpUrl, 'is not an smtp:// or smtps:// address without path and options')
+      .optional(),
+    example: 'smtps://user:password@mail.example.com:465',
+  },
+  MAIL_FROM: {
+    schema: z
+      .string()
+      .refine(isMailbox, 'is not an e-mail address, with or without a name before it')
+      .optional(),
+    example: 'Acme Weather API <api@example.com>',
+  },
   KEY_PREFIX: {
     schema: z
       .string()
@@ -146,6 +160,23 @@ function list(entry: z.ZodString) {
         .filter(Boolean),
     )
     .pipe(z.array(entry));
+}
+
+function isSmtpUrl(text: string): boolean {
+  if (!URL.canParse(text)) return false;
+  const { protocol, hostname, pathname, search, hash, username, password } = new URL(text);
+  try {
+    decodeURIComponent(username + password);
+  } catch {
+    return false;
+  }
+  return /^smtps?:$/.test(protocol) && hostname !== '' && /^\/?$/.test(pathname) && !search && !hash;
+}
+
+/** `api@example.com`, or `Acme API <api@example.com>`. */
+function isMailbox(text: string): boolean {
+  const [, address = text] = /^[^<>"\r\n]{1,100}<([^<>\s]+)>$/.exec(text) ?? [];
+  return z.email().safeParse(address).success;
 }
 
 function isAddressOrRange(text: string): boolean {

@@ -129,6 +129,11 @@ describe('configuration', () => {
     ['TRUSTED_PROXIES', '10.0.0.0/33'],
     ['CHECKOUT_REDIRECT_ORIGINS', 'https://example.com/thanks'],
     ['UPSTREAM_URL', 'http://user:pass@10.0.0.2'],
+    ['SMTP_URL', 'mail.example.com:25'],
+    ['SMTP_URL', 'http://mail.example.com'],
+    ['SMTP_URL', 'smtp://mail.example.com/?tls.rejectUnauthorized=false'],
+    ['MAIL_FROM', 'nobody'],
+    ['MAIL_FROM', 'A <a@example.com>, B <b@example.com>'],
   ])('refuses %s=%s', (name, value) => {
     expect(problemsOf(local({ [name]: value }))).toEqual([name]);
   });
@@ -170,6 +175,32 @@ describe('configuration', () => {
     const { UPSTREAM_URL, ...billing } = production;
     expect(problemsOf(billing, 'billing')).toEqual([]);
     expect(problemsOf(local(), 'billing')).toEqual(['STRIPE_SECRET_KEY', 'STRIPE_WEBHOOK_SECRET']);
+  });
+
+  it('sends e-mail where both server and sender are set, and never in the clear to another machine', () => {
+    expect(loadConfig(local(), 'all').mail).toBeNull();
+    const mail = { SMTP_URL: 'smtp://mail.example.com:587', MAIL_FROM: 'Acme API <api@example.com>' };
+    expect(loadConfig(local(mail), 'all').mail).toEqual({
+      smtpUrl: mail.SMTP_URL,
+      from: mail.MAIL_FROM,
+      requireTls: false,
+    });
+    expect(problemsOf(local({ SMTP_URL: mail.SMTP_URL }))).toEqual(['MAIL_FROM']);
+    expect(problemsOf(local({ MAIL_FROM: 'api@example.com' }))).toEqual(['SMTP_URL']);
+    const requireTls = (env: Record<string, string>) => loadConfig(env, 'all').mail?.requireTls;
+    expect(requireTls({ ...production, ...mail })).toBe(true);
+    expect(requireTls({ ...production, ...mail, SMTP_URL: 'smtp://127.0.0.1:25' })).toBe(false);
+    expect(requireTls(local({ ...mail, SMTP_URL: 'smtp://user:Pa55word@mail.example.com' }))).toBe(true);
+    const file = join(dir, 'smtp');
+    writeFileSync(file, `${mail.SMTP_URL}\n`);
+    const fromFile = { SMTP_URL_FILE: file, MAIL_FROM: mail.MAIL_FROM };
+    expect(loadConfig(local(fromFile), 'all').mail?.smtpUrl).toBe(mail.SMTP_URL);
+    expect(() => loadConfig(local({ ...mail, SMTP_URL: 'smtp://u:Pa55word@host/?x=1' }), 'all')).toThrow(
+      ConfigError,
+    );
+    expect(() => loadConfig(local({ ...mail, SMTP_URL: 'smtp://u:Pa55word@host/?x=1' }), 'all')).not.toThrow(
+      /Pa55word/,
+    );
   });
 
   it('never sends a live key anywhere but to Stripe', () => {

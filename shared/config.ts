@@ -19,7 +19,22 @@ export type StripeConfig = {
   /** `null`: Stripe itself. */
   apiBase: string | null;
   mode: Mode;
+  /** How many requests Stripe takes from this account; `null`: no limit (the sandbox). */
+  requestsPerSecond: number | null;
 };
+
+/** Where e-mail goes out. */
+export type MailConfig = {
+  /** `smtp://` or `smtps://`, with user name and password where the server asks for them. */
+  smtpUrl: string;
+  /** The sender: an address, or a name and an address in angle brackets. */
+  from: string;
+  /** Whether a server that offers no TLS is sent nothing. */
+  requireTls: boolean;
+};
+
+/** https://docs.stripe.com/rate-limits */
+const STRIPE_REQUESTS_PER_SECOND: Readonly<Record<Mode, number>> = { live: 100, test: 25 };
 
 export type Config = {
   /** Whether this is production: `NODE_ENV=production`, or a live Stripe key. */
@@ -50,6 +65,8 @@ export type Config = {
   /** What the buyer's pages call the API that is sold. */
   productName: string;
   supportEmail: string | null;
+  /** `null`: no e-mail is sent. */
+  mail: MailConfig | null;
   keyPrefix: string;
   keyHash: { memoryKib: number; passes: number; lanes: number };
   revealTtlMs: number;
@@ -89,6 +106,7 @@ const SECRET_VARIABLES = [
   'STRIPE_WEBHOOK_SECRET',
   'TOLLGATE_SECRET',
   'KEYSTORE_URL',
+  'SMTP_URL',
 ] as const;
 
 /**
@@ -137,6 +155,9 @@ export function loadConfig(env: Env, service: Service): Config {
           webhookSecret: values.STRIPE_WEBHOOK_SECRET ?? null,
           apiBase: values.STRIPE_API_BASE ?? null,
           mode: stripeMode(values.STRIPE_SECRET_KEY),
+          requestsPerSecond: values.STRIPE_API_BASE
+            ? null
+            : STRIPE_REQUESTS_PER_SECOND[stripeMode(values.STRIPE_SECRET_KEY)],
         }
       : null,
     serverSecret: values.TOLLGATE_SECRET ?? (generated as { secret: string }).secret,
@@ -147,6 +168,14 @@ export function loadConfig(env: Env, service: Service): Config {
     redirectOrigins: values.CHECKOUT_REDIRECT_ORIGINS,
     productName: values.PRODUCT_NAME,
     supportEmail: values.SUPPORT_EMAIL ?? null,
+    mail:
+      values.SMTP_URL && values.MAIL_FROM
+        ? {
+            smtpUrl: values.SMTP_URL,
+            from: values.MAIL_FROM,
+            requireTls: mailNeedsTls(values.SMTP_URL, production),
+          }
+        : null,
     keyPrefix: values.KEY_PREFIX,
     keyHash: { memoryKib, passes, lanes },
     revealTtlMs: values.REVEAL_TTL_HOURS * 3_600_000,
@@ -155,6 +184,14 @@ export function loadConfig(env: Env, service: Service): Config {
     plans: catalogue,
     logLevel: values.LOG_LEVEL,
   };
+}
+
+/** Mail carries links that open keys, and the login of the mail server: neither travels in the clear to another machine. */
+function mailNeedsTls(smtpUrl: string, production: boolean): boolean {
+  const { protocol, hostname, username } = new URL(smtpUrl);
+  if (protocol === 'smtps:') return true;
+  const local = hostname === 'localhost' || hostname === '[::1]' || /^127(\.\d+){3}$/.test(hostname);
+  return !local && (production || username !== '');
 }
 
 /** The mode a Stripe key belongs to. */
@@ -234,6 +271,10 @@ function checkTogether(
   const required = (name: keyof typeof variables, why: string) => {
     if (values[name] === undefined) report(name, `is required${production ? ' in production' : ''}: ${why}`);
   };
+  if (values.SMTP_URL && !values.MAIL_FROM)
+    report('MAIL_FROM', 'is required beside SMTP_URL: it is the sender');
+  if (values.MAIL_FROM && !values.SMTP_URL)
+    report('SMTP_URL', 'is required beside MAIL_FROM: it is the server that sends');
   if (service === 'billing' || (service === 'all' && production)) {
     required('STRIPE_SECRET_KEY', 'billing asks Stripe what was paid');
     required('STRIPE_WEBHOOK_SECRET', "an unsigned event could be anyone's");

@@ -10,6 +10,8 @@ describe('redaction', () => {
     `rk_live_${'b2'.repeat(20)}`,
     `whsec_${'c3'.repeat(16)}`,
     `cs_test_${'d4'.repeat(29)}`,
+    `${'r5'.repeat(10)}.${'s-_6'.repeat(10)}xyz`,
+    `${'k7'.repeat(6)}.1790000000000.${'t-_8'.repeat(10)}xyz`,
   ];
 
   it.each(secrets)('removes %s from message, field, nested field, error and stack', (secret) => {
@@ -41,8 +43,22 @@ describe('redaction', () => {
     }
   });
 
+  it("removes the login in a mail server's address, also where the password has an @", () => {
+    expect(redact('smtps://user:pa:ss@wo%40rd@mail.example.com:465 refused')).toBe(
+      'smtps://[redacted]@mail.example.com:465 refused',
+    );
+    expect(redact('smtp://mail.example.com:25')).toBe('smtp://mail.example.com:25');
+  });
+
   it('removes bearer credentials of any form and keeps the rest readable', () => {
     expect(redact('Authorization: Bearer abc.def-ghi, next')).toBe('Authorization: Bearer [redacted] next');
     expect(redact('evt_1 for cus_9 sub_8 in_7 is fine')).toBe('evt_1 for cus_9 sub_8 in_7 is fine');
+  });
+
+  it('takes no longer for a long text than for many short ones', () => {
+    const started = process.cpuUsage();
+    redact('x'.repeat(1_000_000));
+    // Going through the text again at each letter would take minutes.
+    expect(process.cpuUsage(started).user).toBeLessThan(2_000_000);
   });
 });

@@ -1,11 +1,11 @@
 import { readFileSync } from 'node:fs';
 import { parse as parseYaml } from 'yaml';
 import { z } from 'zod';
-import { DEFAULT_GRACE_DAYS } from './access.ts';
 import { toUnitAmount } from './currency.ts';
 import {
   type ConfigProblem,
   type MappedPrice,
+  PLAN_DEFAULTS,
   type Plan,
   PRICE_ID_PATTERN,
   type Price,
@@ -38,6 +38,18 @@ const windowSchema = z.strictObject({
 const priceIdsSchema = z
   .array(z.string().regex(PRICE_ID_PATTERN, 'is a Stripe price id such as price_1AbC'))
   .default([]);
+const allowOrSuspend = z.enum(['allow', 'suspend'], 'is allow or suspend').exactOptional();
+const revokeOrKeep = z.enum(['revoke', 'keep'], 'is revoke or keep').exactOptional();
+const accessSchema = z.strictObject({
+  trialing: allowOrSuspend,
+  past_due: allowOrSuspend,
+  unpaid: allowOrSuspend,
+  incomplete: allowOrSuspend,
+  paused: allowOrSuspend,
+  dispute: allowOrSuspend,
+  refund: revokeOrKeep,
+  lost_dispute: revokeOrKeep,
+});
 const planSchema = z.strictObject({
   name: z.string().min(1).max(60),
   description: z.string().max(300).default(''),
@@ -61,11 +73,18 @@ const planSchema = z.strictObject({
     .union([priceIdsSchema, z.strictObject({ test: priceIdsSchema, live: priceIdsSchema })])
     .default([]),
   limits: z.array(windowSchema).max(8).default([]),
-  quota: z.int().min(1).optional(),
+  quota: z
+    .union([z.int().min(1), z.strictObject({ requests: z.int().min(1), per: z.enum(['month', 'purchase']) })])
+    .optional(),
+  per_unit: z.boolean().default(PLAN_DEFAULTS.perUnit),
   features: z
     .array(z.string().regex(/^[a-z0-9][a-z0-9._-]{0,63}$/, 'is lower-case letters, digits, dots, - and _'))
     .default([]),
-  grace_days: z.number().min(0).max(365).default(DEFAULT_GRACE_DAYS),
+  grace_days: z.number().min(0).max(365).default(PLAN_DEFAULTS.graceDays),
+  access_days: z.int().min(1).max(36_500).optional(),
+  // Stripe takes trials of up to two years.
+  trial: z.strictObject({ days: z.int().min(1).max(730), once: z.boolean().default(false) }).optional(),
+  access: accessSchema.default({}),
 });
 const fileSchema = z.strictObject({
   plans: z.record(z.string().regex(PLAN_ID, 'plan ids are lower-case letters, digits, - and _'), planSchema),
@@ -113,10 +132,37 @@ export function readPlanFile(
       hidden: plan.hidden,
       price: plan.price ? toPrice(plan.price) : null,
       limits,
-      quota: plan.quota ?? null,
+      ...toQuota(plan.quota),
+      perUnit: plan.per_unit,
       features: plan.features,
       graceDays: plan.grace_days,
+      accessDays: plan.access_days ?? null,
+      trial: plan.trial ?? null,
+      access: plan.access,
     });
+    if (
+      plan.price &&
+      plan.price.per !== 'once' &&
+      typeof plan.quota === 'object' &&
+      plan.quota.per === 'purchase'
+    ) {
+      problems.push({
+        variable: 'PLANS_FILE',
+        message: `${file}: plans.${id}.quota: a quota per purchase is for what is paid once; a subscription has one per month`,
+      });
+    }
+    if (plan.price && plan.price.per === 'once' && plan.trial) {
+      problems.push({
+        variable: 'PLANS_FILE',
+        message: `${file}: plans.${id}.trial: a plan that is paid once has no trial; a subscription has`,
+      });
+    }
+    if (plan.price && plan.price.per !== 'once' && plan.access_days !== undefined) {
+      problems.push({
+        variable: 'PLANS_FILE',
+        message: `${file}: plans.${id}.access_days: is for what is paid once; a subscription lasts while it is paid`,
+      });
+    }
     const ids = plan.stripe_prices;
     if (Array.isArray(ids))
       for (const priceId of ids) prices.push({ priceId, planId: id, mode: null, variable: 'PLANS_FILE' });
@@ -124,6 +170,11 @@ export function readPlanFile(
       for (const mode of ['test', 'live'] as const)
         for (const priceId of ids[mode]) prices.push({ priceId, planId: id, mode, variable: 'PLANS_FILE' });
   }
+}
+
+function toQuota(quota: z.output<typeof planSchema>['quota']): Pick<Plan, 'quota' | 'quotaPer'> {
+  if (typeof quota === 'object') return { quota: quota.requests, quotaPer: quota.per };
+  return { quota: quota ?? null, quotaPer: 'month' };
 }
 
 function toPrice({ amount, currency, per }: { amount: number; currency: string; per: string }): Price {

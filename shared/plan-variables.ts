@@ -1,6 +1,12 @@
-import { DEFAULT_GRACE_DAYS } from './access.ts';
 import type { Mode } from './keys.ts';
-import { type ConfigProblem, type MappedPrice, type Plan, PRICE_ID_PATTERN, type Window } from './plan.ts';
+import {
+  type ConfigProblem,
+  type MappedPrice,
+  PLAN_DEFAULTS,
+  type Plan,
+  PRICE_ID_PATTERN,
+  type Window,
+} from './plan.ts';
 
 /** How environment variables spell a plan's id: `my-plan` is `MY_PLAN`. */
 export function planVariable(planId: string): string {
@@ -34,15 +40,10 @@ export function readRateLimits(
     } else {
       const id = suffix.toLowerCase();
       plans.set(id, {
+        ...PLAN_DEFAULTS,
         id,
         name: id.charAt(0).toUpperCase() + id.slice(1),
-        description: '',
-        hidden: false,
-        price: null,
         limits: [window],
-        quota: null,
-        features: [],
-        graceDays: DEFAULT_GRACE_DAYS,
       });
     }
   }

@@ -1,3 +1,4 @@
+import { type AccessRules, DEFAULT_GRACE_DAYS } from './access.ts';
 import type { Mode } from './keys.ts';
 
 /** One rate-limit window: at most `requests` in each `seconds`. */
@@ -20,12 +21,48 @@ export type Plan = {
   price: Price | null;
   /** Sorted from the shortest window to the longest. Empty: no rate limit. */
   limits: readonly Window[];
-  /** Requests a calendar month (UTC); `null`: no quota. */
+  /** Requests in each `quotaPer`; `null`: no quota. */
   quota: number | null;
+  /** A calendar month (UTC), or everything a purchase buys: then the key is used up, and never renews. */
+  quotaPer: 'month' | 'purchase';
+  /** Whether a quantity bought multiplies limits and quota. */
+  perUnit: boolean;
   features: readonly string[];
-  /** Days a failed renewal keeps access. */
+  /** Days a failed renewal keeps access, counted from the first failure. */
   graceDays: number;
+  /** Days a one-time purchase lasts, counted from when its key was made; `null`: for ever. */
+  accessDays: number | null;
+  /** A trial that checkouts of this plan begin with; `once`: a customer who had one before gets no key for another. */
+  trial: { days: number; once: boolean } | null;
+  /** Where this plan differs from the usual rules on access. */
+  access: AccessRules;
 };
+
+/** What a plan from a variable, without a plan file, has. */
+export const PLAN_DEFAULTS = {
+  description: '',
+  hidden: false,
+  price: null,
+  limits: [],
+  quota: null,
+  quotaPer: 'month',
+  perUnit: false,
+  features: [],
+  graceDays: DEFAULT_GRACE_DAYS,
+  accessDays: null,
+  trial: null,
+  access: {},
+} as const satisfies Omit<Plan, 'id' | 'name'>;
+
+/** The plan as somebody has it who bought so many of it: with `perUnit`, limits and quota are multiplied. */
+export function planFor(plan: Plan, quantity: number): Plan {
+  if (!plan.perUnit || quantity <= 1) return plan;
+  return {
+    ...plan,
+    limits: plan.limits.map((limit) => ({ ...limit, requests: limit.requests * quantity })),
+    quota: plan.quota === null ? null : plan.quota * quantity,
+  };
+}
 
 /** A Stripe price and the plan it stands for; `mode` is `null` where it was mapped without one. */
 export type MappedPrice = {

@@ -2,7 +2,7 @@ import { mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { loadPlans } from './plans.ts';
+import { loadPlans, PLAN_DEFAULTS, planFor } from './plans.ts';
 
 const dir = mkdtempSync(join(tmpdir(), 'tollgate-plans-'));
 let count = 0;
@@ -46,6 +46,58 @@ describe('plan catalogue', () => {
       quota: 1000,
       hidden: false,
     });
+  });
+
+  it('reads how long a purchase lasts, what a quantity does, trials and rules of its own', () => {
+    const { catalogue, problems } = load(`plans:
+  plain: { name: Plain }
+  pass:
+    name: Day pass
+    price: { amount: 5, currency: usd, per: once }
+    quota: { requests: 500, per: purchase }
+    access_days: 30
+    per_unit: true
+    access: { refund: keep, dispute: allow }
+  trial: { name: Trial, trial: { days: 14, once: true }, quota: { requests: 7, per: month } }
+`);
+    expect(problems).toEqual([]);
+    expect(catalogue.plan('plain')).toEqual({ ...PLAN_DEFAULTS, id: 'plain', name: 'Plain' });
+    expect(catalogue.plan('pass')).toMatchObject({
+      quota: 500,
+      quotaPer: 'purchase',
+      accessDays: 30,
+      perUnit: true,
+      access: { refund: 'keep', dispute: 'allow' },
+    });
+    expect(catalogue.plan('trial')).toMatchObject({
+      trial: { days: 14, once: true },
+      quota: 7,
+      quotaPer: 'month',
+    });
+  });
+
+  it('a quantity multiplies limits and quota where the plan says so', () => {
+    const plan = {
+      ...PLAN_DEFAULTS,
+      id: 'p',
+      name: 'P',
+      quota: 10,
+      limits: [{ name: 'm', requests: 5, seconds: 60 }],
+    };
+    expect(planFor(plan, 3)).toBe(plan);
+    expect(planFor({ ...plan, perUnit: true }, 3)).toMatchObject({ quota: 30, limits: [{ requests: 15 }] });
+    expect(planFor({ ...plan, perUnit: true }, 0)).toMatchObject({ quota: 10, limits: [{ requests: 5 }] });
+  });
+
+  it.each([
+    ['per: month }, access_days: 3', /plans\.p\.access_days: is for what is paid once/],
+    ['per: month }, quota: { requests: 5, per: purchase }', /plans\.p\.quota: a quota per purchase/],
+    ['per: once }, trial: { days: 3 }', /plans\.p\.trial: a plan that is paid once has no trial/],
+    ['per: once }, access: { canceled: allow }', /plans\.p\.access: Unrecognized key: "canceled"/],
+    ['per: once }, access: { paused: revoke }', /plans\.p\.access\.paused: is allow or suspend/],
+  ])('refuses what cannot be meant: %s', (rest, message) => {
+    const { problems } = load(`plans:\n  p: { name: P, price: { amount: 1, currency: usd, ${rest} }\n`);
+    expect(problems.map((problem) => problem.message).join()).toMatch(message);
   });
 
   it('knows the mode of a price: the wrong one is named, an unknown price is never a plan', () => {

@@ -4,6 +4,7 @@ import { readPlanFile } from './plan-file.ts';
 import { planVariable, readPriceIds, readPriceMap, readRateLimits } from './plan-variables.ts';
 
 export type { ConfigProblem, Plan, PlanCatalogue, Price, Window } from './plan.ts';
+export { PLAN_DEFAULTS, planFor } from './plan.ts';
 
 /**
  * Reads the plan catalogue: the plan file, with the environment's short forms on top (`STRIPE_PRICE_MAP`,
