@@ -1,34 +1,63 @@
+import { sql } from 'kysely';
 import type { Mode } from '../shared/keys.ts';
 import { redact } from '../shared/log.ts';
-import type { EventTable } from './schema.ts';
+import { MAIL_TYPE } from './own-events.ts';
+import type { EventStatus, EventTable } from './schema.ts';
 import { sessionHash } from './session-hash.ts';
 import { inOneStep, type Step, type Store } from './store.ts';
 
-/** A Stripe event as received. */
+/** What an event makes us look at. */
+export type EventObject = { kind: string; id: string };
+
+/** An event as received. */
 export type ReceivedEvent = {
   id: string;
   type: string;
   mode: Mode;
   apiVersion: string | null;
-  /** The id of the object the event is about: what to look at. Of a checkout session only the hash is kept. */
-  objectId: string | null;
+  /** What to look at; `null`: nothing. Of a checkout session (`session`) only the hash is kept. */
+  object: EventObject | null;
+  /** Whose it is: events of one customer are worked on one after the other. `null`: not known, so those of one object are. */
+  customer: string | null;
+  /** What it came to, where there is nothing to look at: such an event is kept, and done. */
+  outcome: string | null;
   /** The body as it came. Kept with session ids blanked out. */
   payload: string;
   /** When Stripe made it, milliseconds. */
   createdAt: number;
 };
 
-/** An event that this process holds the lease of. `objectId` is `null` for a checkout session: ask Stripe for the event. */
+/** An event that this process holds the lease of. */
 export type LeasedEvent = {
   id: string;
   type: string;
-  objectId: string | null;
+  /** What to look at. `id` is `null` for a checkout session: ask Stripe for the event. */
+  object: { kind: string; id: string | null } | null;
+  /** Equal for events about the same object: one look serves them all. `null`: this one is like no other. */
+  objectKey: string | null;
   attempts: number;
   receivedAt: number;
 };
 
+/** An event as the operator sees it. Times in milliseconds. */
+export type EventRecord = {
+  id: string;
+  type: string;
+  status: EventStatus;
+  outcome: string | null;
+  attempts: number;
+  error: string | null;
+  createdAt: number;
+  receivedAt: number;
+  nextAttemptAt: number;
+  payload: string;
+};
+
 /** Outcomes that may be others once the seller has mapped a price. */
 const WORTH_ANOTHER_LOOK = new Set(['not_ours', 'not_found']);
+
+/** Events of one group taken at once: few enough to be done within a lease. */
+const GROUP_LIMIT = 50;
 
 /**
  * Commits an event before it is acknowledged. A redelivery of an event that failed for good, or was taken for another
@@ -46,15 +75,17 @@ export async function receiveEvent(
       .executeTakeFirst();
     const settled = existing?.status === 'processed' && !WORTH_ANOTHER_LOOK.has(existing.outcome ?? '');
     if (settled || existing?.status === 'pending') return 'duplicate';
+    const objectKey = event.object && keyOf(event.object);
     const row: EventTable = {
       id: event.id,
       type: event.type,
       mode: event.mode,
       api_version: event.apiVersion,
-      object_id: event.objectId && nameOf(event.objectId),
+      object_id: objectKey,
+      group_key: event.customer ?? objectKey ?? event.id,
       payload: redact(event.payload),
-      status: 'pending',
-      outcome: null,
+      status: event.outcome === null ? 'pending' : 'processed',
+      outcome: event.outcome,
       attempts: 0,
       next_attempt_at: now,
       leased_by: null,
@@ -62,7 +93,7 @@ export async function receiveEvent(
       error: null,
       created_at: event.createdAt,
       received_at: now,
-      processed_at: null,
+      processed_at: event.outcome === null ? null : now,
     };
     await trx
       .insertInto('events')
@@ -73,68 +104,123 @@ export async function receiveEvent(
   });
 }
 
+/** Which of these events are not in the inbox. */
+export async function unknownEvents(store: Store, ids: readonly string[]): Promise<string[]> {
+  if (ids.length === 0) return [];
+  const rows = await store.db
+    .selectFrom('events')
+    .select('id')
+    .where('id', 'in', [...ids])
+    .execute();
+  const known = new Set(rows.map((row) => row.id));
+  return ids.filter((id) => !known.has(id));
+}
+
 /**
- * Takes up to `limit` events that are due, for `leaseMs`. No other process gets them meanwhile; when this one dies, the
- * lease runs out and another takes over.
+ * Takes the due events of up to `limit` groups, for `leaseMs`. No other process gets any event of these groups
+ * meanwhile, so that work on one customer is serial; when this process dies, the lease runs out and another takes over.
+ *
+ * @param input.mails whether this process can send mail; one that cannot leaves it to another
+ * @returns the events, group by group
  */
 export async function leaseEvents(
   store: Store,
-  input: { owner: string; limit: number; leaseMs: number },
-): Promise<LeasedEvent[]> {
+  input: { owner: string; limit: number; leaseMs: number; mails?: boolean },
+): Promise<LeasedEvent[][]> {
+  const { mails = true } = input;
   // Looking first keeps an idle worker from taking the write lock.
-  if ((await dueEvents(store.db, store.now(), 1)).length === 0) return [];
+  if ((await dueEvents(store.db, store.now(), 1, mails)).length === 0) return [];
   return inOneStep(store, async ({ trx, now }) => {
-    const due = await dueEvents(trx, now, input.limit);
-    if (due.length === 0) return [];
-    await trx
-      .updateTable('events')
-      .set((eb) => ({
-        leased_by: input.owner,
-        leased_until: now + input.leaseMs,
-        attempts: eb('attempts', '+', 1),
-      }))
-      .where(
-        'id',
-        'in',
-        due.map((event) => event.id),
-      )
-      .execute();
-    return due.map(({ id, type, object_id, attempts, received_at }) => ({
-      id,
-      type,
-      objectId: object_id?.startsWith(SESSION_PREFIX) ? null : object_id,
-      attempts: attempts + 1,
-      receivedAt: received_at,
-    }));
+    const first = await dueEvents(trx, now, input.limit * 4, mails);
+    const groups = [...new Set(first.map((event) => event.group_key))].slice(0, input.limit);
+    if (groups.length === 0) return [];
+    const leased: LeasedEvent[][] = [];
+    for (const group of groups) {
+      const events = await trx
+        .updateTable('events')
+        .set((eb) => ({
+          leased_by: input.owner,
+          leased_until: now + input.leaseMs,
+          attempts: eb('attempts', '+', 1),
+        }))
+        .where('id', 'in', (eb) =>
+          eb
+            .selectFrom('events')
+            .select('id')
+            .where('group_key', '=', group)
+            .where('status', '=', 'pending')
+            // The plus keeps the database from going through all that is due to find one group's.
+            .where(sql<number>`+next_attempt_at`, '<=', now)
+            .$if(!mails, (query) => query.where('type', 'not like', `${MAIL_TYPE}%`))
+            .limit(GROUP_LIMIT),
+        )
+        .returning(['id', 'type', 'object_id', 'attempts', 'received_at'])
+        .execute();
+      leased.push(events.map(toLeased));
+    }
+    return leased;
   });
 }
 
-function dueEvents(db: Store['db'], now: number, limit: number) {
+function dueEvents(db: Store['db'], now: number, limit: number, mails: boolean) {
   return db
     .selectFrom('events')
-    .select(['id', 'type', 'object_id', 'attempts', 'received_at'])
+    .select('group_key')
     .where('status', '=', 'pending')
     .where('next_attempt_at', '<=', now)
-    .where((where) => where.or([where('leased_until', 'is', null), where('leased_until', '<=', now)]))
+    .where(({ not, exists, selectFrom }) =>
+      not(
+        exists(
+          selectFrom('events as other')
+            .select('other.id')
+            .whereRef('other.group_key', '=', 'events.group_key')
+            .where('other.status', '=', 'pending')
+            .where('other.leased_until', '>', now),
+        ),
+      ),
+    )
+    .$if(!mails, (query) => query.where('type', 'not like', `${MAIL_TYPE}%`))
     .orderBy('next_attempt_at')
     .limit(limit)
     .execute();
 }
 
-/** Marks an event done, with what it came to. */
-export async function completeEvent(store: Store, input: { id: string; outcome: string }): Promise<void> {
+function toLeased(
+  row: Pick<EventTable, 'id' | 'type' | 'object_id' | 'attempts' | 'received_at'>,
+): LeasedEvent {
+  const [, kind = '', id = ''] = /^([a-z_]+):(.*)$/s.exec(row.object_id ?? '') ?? [];
+  return {
+    id: row.id,
+    type: row.type,
+    object: row.object_id === null ? null : { kind, id: kind === SESSION ? null : id },
+    // Two mails about the same thing are two mails.
+    objectKey: row.type.startsWith(MAIL_TYPE) ? null : row.object_id,
+    attempts: row.attempts,
+    receivedAt: row.received_at,
+  };
+}
+
+/** Marks events done, with what they came to. */
+export async function completeEvents(
+  store: Store,
+  input: { ids: readonly string[]; outcome: string },
+): Promise<void> {
   await inOneStep(store, async ({ trx, now }) => {
-    await trx.updateTable('events').set(done(input.outcome, now)).where('id', '=', input.id).execute();
+    await trx
+      .updateTable('events')
+      .set(done(input.outcome, now))
+      .where('id', 'in', [...input.ids])
+      .execute();
   });
 }
 
 /**
- * Notes that work on an event failed: to be tried again at `retryAt`, or failed for good (`null`), in which case it is
+ * Notes that work on events failed: to be tried again at `retryAt`, or failed for good (`null`), in which case they are
  * kept for the operator and for a resend.
  */
-export async function failEvent(
+export async function failEvents(
   store: Store,
-  input: { id: string; outcome: string; error: string; retryAt: number | null },
+  input: { ids: readonly string[]; outcome: string; error: string; retryAt: number | null },
 ): Promise<void> {
   await inOneStep(store, async ({ trx }) => {
     await trx
@@ -147,8 +233,52 @@ export async function failEvent(
         leased_by: null,
         leased_until: null,
       })
-      .where('id', '=', input.id)
+      .where('id', 'in', [...input.ids])
       .where('status', '=', 'pending')
+      .execute();
+  });
+}
+
+/** Puts an event back to work, whatever it came to before. */
+export async function replayEvent(
+  store: Store,
+  input: { id: string; actor: string },
+): Promise<'replayed' | 'already_waiting' | 'not_found'> {
+  return inOneStep(store, async (step) => {
+    const { trx, now } = step;
+    const event = await trx
+      .selectFrom('events')
+      .select(['status', 'type', 'next_attempt_at'])
+      .where('id', '=', input.id)
+      .executeTakeFirst();
+    if (!event) return 'not_found';
+    if (event.status === 'pending' && event.next_attempt_at <= now) return 'already_waiting';
+    await trx
+      .updateTable('events')
+      .set({ status: 'pending', attempts: 0, next_attempt_at: now, received_at: now, processed_at: null })
+      .where('id', '=', input.id)
+      .execute();
+    await step.audit({
+      actor: input.actor,
+      action: 'event.replayed',
+      details: { event: input.id, type: event.type },
+    });
+    return 'replayed';
+  });
+}
+
+/** Keeps events that this process is at for `leaseMs` more; what another has taken over meanwhile stays with it. */
+export async function renewLeases(
+  store: Store,
+  input: { owner: string; ids: readonly string[]; leaseMs: number },
+): Promise<void> {
+  await inOneStep(store, async ({ trx, now }) => {
+    await trx
+      .updateTable('events')
+      .set({ leased_until: now + input.leaseMs })
+      .where('id', 'in', [...input.ids])
+      .where('status', '=', 'pending')
+      .where('leased_by', '=', input.owner)
       .execute();
   });
 }
@@ -160,6 +290,7 @@ export async function releaseLeases(store: Store, owner: string): Promise<void> 
       .updateTable('events')
       .set({ leased_by: null, leased_until: null })
       .where('leased_by', '=', owner)
+      .where('status', '=', 'pending')
       .execute();
   });
 }
@@ -186,17 +317,42 @@ export async function inboxDepth(store: Store): Promise<{ pending: number; faile
 }
 
 /** An event as the operator sees it. */
-export async function findEvent(
+export async function findEvent(store: Store, id: string): Promise<EventRecord | undefined> {
+  return (await recordsOf(store.db).where('id', '=', id).execute())[0];
+}
+
+/**
+ * Events of a status, the newest first.
+ *
+ * @param filter.before only events received before this moment, milliseconds, for paging
+ */
+export async function listEvents(
   store: Store,
-  id: string,
-): Promise<
-  Pick<EventTable, 'id' | 'type' | 'status' | 'outcome' | 'attempts' | 'error' | 'payload'> | undefined
-> {
-  return store.db
+  filter: { status?: EventStatus; type?: string; before?: number; limit: number },
+): Promise<EventRecord[]> {
+  const { status, type, before } = filter;
+  let query = recordsOf(store.db).orderBy('received_at', 'desc').limit(filter.limit);
+  if (status) query = query.where('status', '=', status);
+  if (type) query = query.where('type', '=', type);
+  if (before !== undefined) query = query.where('received_at', '<', before);
+  return query.execute();
+}
+
+function recordsOf(db: Store['db']) {
+  return db
     .selectFrom('events')
-    .select(['id', 'type', 'status', 'outcome', 'attempts', 'error', 'payload'])
-    .where('id', '=', id)
-    .executeTakeFirst();
+    .select([
+      'id',
+      'type',
+      'status',
+      'outcome',
+      'attempts',
+      'error',
+      'created_at as createdAt',
+      'received_at as receivedAt',
+      'next_attempt_at as nextAttemptAt',
+      'payload',
+    ]);
 }
 
 /** Once a session's purchase is provisioned, its events have nothing left to say: whatever waits or failed is closed. */
@@ -204,8 +360,19 @@ export async function closeSessionEvents({ trx, now }: Step, hash: string): Prom
   await trx
     .updateTable('events')
     .set(done('provisioned', now))
-    .where('object_id', '=', SESSION_PREFIX + hash)
+    .where('object_id', '=', `${SESSION}:${hash}`)
     .where('status', '!=', 'processed')
+    .execute();
+}
+
+/** What was said of a customer before anything was bought here was taken for another product's. It is looked into again. */
+export async function reopenCustomerEvents({ trx, now }: Step, stripeCustomerId: string): Promise<void> {
+  await trx
+    .updateTable('events')
+    .set({ status: 'pending', outcome: null, attempts: 0, next_attempt_at: now, processed_at: null })
+    .where('object_id', 'in', [`customer:${stripeCustomerId}`, `entitlements:${stripeCustomerId}`])
+    .where('status', '=', 'processed')
+    .where('outcome', '=', 'not_ours')
     .execute();
 }
 
@@ -220,9 +387,9 @@ function done(outcome: string, now: number) {
   };
 }
 
-/** How `object_id` names a checkout session. */
-const SESSION_PREFIX = 'session:';
+/** The kind of object that is named by its hash: the id of a checkout session opens a sealed key. */
+const SESSION = 'session';
 
-function nameOf(objectId: string): string {
-  return /^cs_(live|test)_/.test(objectId) ? SESSION_PREFIX + sessionHash(objectId) : objectId;
+function keyOf({ kind, id }: EventObject): string {
+  return `${kind}:${kind === SESSION ? sessionHash(id) : id}`;
 }

@@ -1,7 +1,5 @@
-import type { RevocationReason } from '../shared/access.ts';
-import type { KeyFacts } from './keys.ts';
+import { factsOf, type KeyFacts, selectFacts } from './keys.ts';
 import type { Store } from './store.ts';
-import { monthStartHour, usageSince } from './usage-ledger.ts';
 
 /** A key as the operator sees it: everything but its hash. */
 export type KeyRecord = Omit<KeyFacts, 'hash' | 'tag' | 'monthStartHour'> & {
@@ -10,9 +8,6 @@ export type KeyRecord = Omit<KeyFacts, 'hash' | 'tag' | 'monthStartHour'> & {
   stripeCustomerId: string | null;
   subscriptionId: string | null;
   purchaseId: string | null;
-  createdAt: number;
-  revokedReason: RevocationReason | null;
-  replacedBy: string | null;
 };
 
 /**
@@ -31,21 +26,9 @@ export async function listKeys(
     before?: { createdAt: number; id: string };
   },
 ): Promise<KeyRecord[]> {
-  let query = store.db
-    .selectFrom('keys')
-    .leftJoin('subscriptions', 'subscriptions.id', 'keys.subscription_id')
-    .leftJoin('customers', 'customers.id', 'keys.customer_id')
+  let query = selectFacts(store.db)
     .leftJoin('purchases', 'purchases.key_id', 'keys.root_id')
-    .selectAll('keys')
-    .select([
-      'customers.email',
-      'customers.stripe_customer_id',
-      'purchases.id as purchase_id',
-      'subscriptions.plan_id as subscription_plan_id',
-      'subscriptions.status',
-      'subscriptions.past_due_since',
-      'subscriptions.current_period_end',
-    ])
+    .select(['customers.email', 'customers.stripe_customer_id', 'purchases.id as purchase_id'])
     .orderBy('keys.created_at', 'desc')
     .orderBy('keys.id', 'desc')
     .limit(filter.limit);
@@ -75,38 +58,31 @@ export async function listKeys(
       ]),
     );
   }
-  const month = monthStartHour(store.now());
   const rows = await query.execute();
   return Promise.all(
-    rows.map(async (row) => ({
-      id: row.id,
-      rootId: row.root_id,
-      mode: row.mode,
-      prefix: row.prefix,
-      lastFour: row.last_four,
-      name: row.name,
-      planId: row.subscription_plan_id ?? row.plan_id,
-      customerId: row.customer_id,
-      email: row.email,
-      stripeCustomerId: row.stripe_customer_id,
-      subscriptionId: row.subscription_id,
-      purchaseId: row.purchase_id,
-      subscription: row.status
-        ? { status: row.status, pastDueSince: row.past_due_since, currentPeriodEnd: row.current_period_end }
-        : null,
-      createdAt: row.created_at,
-      expiresAt: row.expires_at,
-      revokedAt: row.revoked_at,
-      revokedReason: row.revoked_reason,
-      replacedBy: row.replaced_by,
-      usedThisMonth: await usageSince(store, row.root_id, month),
-    })),
+    rows.map(async (row) => {
+      const { hash: _hash, tag: _tag, monthStartHour: _month, ...facts } = await factsOf(store, row);
+      return {
+        ...facts,
+        name: row.name,
+        email: row.email,
+        stripeCustomerId: row.stripe_customer_id,
+        subscriptionId: row.subscription_id,
+        purchaseId: row.purchase_id,
+      };
+    }),
   );
 }
 
 /** One key as the operator sees it. */
 export async function findKey(store: Store, id: string): Promise<KeyRecord | undefined> {
   return (await listKeys(store, { limit: 1, id }))[0];
+}
+
+/** The key that another one, by its id, was made to replace; `undefined`: it replaces none. */
+export async function findPredecessor(store: Store, id: string): Promise<KeyFacts | undefined> {
+  const row = await selectFacts(store.db).where('keys.replaced_by', '=', id).executeTakeFirst();
+  return row && factsOf(store, row);
 }
 
 /** What was done to a key, oldest first. */

@@ -1,5 +1,6 @@
 import type { RevocationReason, SubscriptionStatus } from '../shared/access.ts';
-import { type Mode, mintKey } from '../shared/keys.ts';
+import { type MintedKey, type Mode, mintKey, parseKey } from '../shared/keys.ts';
+import type { KeyTable } from './schema.ts';
 import { inOneStep, type Step, type Store } from './store.ts';
 import { monthStartHour, usageSince } from './usage-ledger.ts';
 
@@ -14,45 +15,67 @@ export type KeyFacts = {
   lastFour: string;
   planId: string;
   customerId: string | null;
+  /** Lookup keys of what Stripe says the customer is entitled to. */
+  entitlements: readonly string[];
+  /** How many were bought, for plans that multiply by it. */
+  quantity: number;
+  createdAt: number;
   expiresAt: number | null;
   revokedAt: number | null;
+  revokedReason: RevocationReason | null;
+  disputedSince: number | null;
+  /** When the gateway first saw it; `null`: not yet. */
+  firstUsedAt: number | null;
+  /** The key that rotation made of this one. */
+  replacedBy: string | null;
   subscription: null | {
+    id: string;
     status: SubscriptionStatus;
     pastDueSince: number | null;
     currentPeriodEnd: number | null;
+    /** When it is going to end. */
+    cancelAt: number | null;
+    trialEnd: number | null;
   };
   /** Requests of the whole rotation chain in the calendar month (UTC) that starts at `monthStartHour`. */
   usedThisMonth: number;
   monthStartHour: number;
+  /** All requests of the rotation chain; `null` for a key with a subscription, which nobody asks that of. */
+  usedInAll: number | null;
 };
 
 export type CreatedKey = { plaintext: string; id: string; lastFour: string };
 
 /** A key with its subscription and usage; `undefined` when there is none of this id. */
 export async function findKeyFacts(store: Store, id: string): Promise<KeyFacts | undefined> {
-  const row = await store.db
+  const row = await selectFacts(store.db).where('keys.id', '=', id).executeTakeFirst();
+  return row && factsOf(store, row);
+}
+
+/** The rows that {@link factsOf} reads. */
+export function selectFacts(db: Store['db']) {
+  return db
     .selectFrom('keys')
     .leftJoin('subscriptions', 'subscriptions.id', 'keys.subscription_id')
+    .leftJoin('customers', 'customers.id', 'keys.customer_id')
+    .selectAll('keys')
     .select([
-      'keys.id',
-      'keys.root_id',
-      'keys.mode',
-      'keys.prefix',
-      'keys.hash',
-      'keys.tag',
-      'keys.last_four',
-      'keys.plan_id',
-      'keys.customer_id',
-      'keys.expires_at',
-      'keys.revoked_at',
+      'customers.entitlements',
       'subscriptions.plan_id as subscription_plan_id',
+      'subscriptions.quantity as subscription_quantity',
       'subscriptions.status',
       'subscriptions.past_due_since',
       'subscriptions.current_period_end',
-    ])
-    .where('keys.id', '=', id)
-    .executeTakeFirst();
-  if (!row) return undefined;
+      'subscriptions.cancel_at',
+      'subscriptions.trial_end',
+    ]);
+}
+
+/** The facts in a row of {@link selectFacts}, with what the ledger says of the key. */
+export async function factsOf(
+  store: Store,
+  row: Awaited<ReturnType<ReturnType<typeof selectFacts>['executeTakeFirstOrThrow']>>,
+): Promise<KeyFacts> {
   const month = monthStartHour(store.now());
   return {
     id: row.id,
@@ -64,14 +87,87 @@ export async function findKeyFacts(store: Store, id: string): Promise<KeyFacts |
     lastFour: row.last_four,
     planId: row.subscription_plan_id ?? row.plan_id,
     customerId: row.customer_id,
+    entitlements: row.entitlements ? (JSON.parse(row.entitlements) as string[]) : [],
+    quantity: row.subscription_quantity ?? row.quantity,
+    createdAt: row.created_at,
     expiresAt: row.expires_at,
     revokedAt: row.revoked_at,
-    subscription: row.status
-      ? { status: row.status, pastDueSince: row.past_due_since, currentPeriodEnd: row.current_period_end }
-      : null,
+    revokedReason: row.revoked_reason,
+    disputedSince: row.disputed_since,
+    firstUsedAt: row.first_used_at,
+    replacedBy: row.replaced_by,
+    subscription:
+      row.status && row.subscription_id
+        ? {
+            id: row.subscription_id,
+            status: row.status,
+            pastDueSince: row.past_due_since,
+            currentPeriodEnd: row.current_period_end,
+            cancelAt: row.cancel_at,
+            trialEnd: row.trial_end,
+          }
+        : null,
     usedThisMonth: await usageSince(store, row.root_id, month),
     monthStartHour: month,
+    usedInAll: row.subscription_id === null ? await usageSince(store, row.root_id, 0) : null,
   };
+}
+
+/**
+ * The facts of the key that was presented whole; `undefined` when none like it was ever issued here. Costs an Argon2
+ * run for every key whose tag fits: limit how often an address may ask.
+ */
+export async function authenticateKey(store: Store, presented: string): Promise<KeyFacts | undefined> {
+  const parsed = parseKey(presented);
+  if (!parsed) return undefined;
+  const facts = await findKeyFacts(store, parsed.id);
+  if (!facts || facts.prefix !== parsed.prefix || facts.mode !== parsed.mode) return undefined;
+  if (!store.hasher.tagMatches(parsed.secret, facts.tag)) return undefined;
+  return (await store.hasher.verify(parsed.secret, facts.hash)) ? facts : undefined;
+}
+
+/** Notes that the gateway has seen these keys: from then on they cannot be replaced as never used. */
+export async function markKeysUsed(store: Store, ids: readonly string[]): Promise<void> {
+  await inOneStep(store, async ({ trx, now }) => {
+    await trx
+      .updateTable('keys')
+      .set({ first_used_at: now })
+      .where('id', 'in', [...ids])
+      .where('first_used_at', 'is', null)
+      .execute();
+  });
+}
+
+/** Writes a key that was just minted. What is not given is as a key made by the operator has it. */
+export async function insertKey(
+  { trx, now }: Step,
+  minted: MintedKey,
+  hashed: { hash: string; tag: number },
+  more: Pick<KeyTable, 'plan_id'> & Partial<Omit<KeyTable, 'id' | 'hash' | 'tag'>>,
+): Promise<void> {
+  await trx
+    .insertInto('keys')
+    .values({
+      root_id: minted.id,
+      mode: minted.mode,
+      prefix: minted.prefix,
+      last_four: minted.lastFour,
+      customer_id: null,
+      subscription_id: null,
+      quantity: 1,
+      name: null,
+      disputed_since: null,
+      first_used_at: null,
+      created_at: now,
+      expires_at: null,
+      revoked_at: null,
+      revoked_reason: null,
+      replaced_by: null,
+      ...more,
+      id: minted.id,
+      ...hashed,
+    })
+    .execute();
 }
 
 /** A key to make that no purchase stands behind. `expiresAt` in milliseconds, `null`: never. */
@@ -102,26 +198,11 @@ export async function createKeys(
   );
   await inOneStep(store, async (step) => {
     for (const { key, minted, hashed } of made) {
-      await step.trx
-        .insertInto('keys')
-        .values({
-          id: minted.id,
-          root_id: minted.id,
-          mode: key.mode,
-          prefix: minted.prefix,
-          ...hashed,
-          last_four: minted.lastFour,
-          plan_id: key.planId,
-          customer_id: null,
-          subscription_id: null,
-          name: key.name,
-          created_at: step.now,
-          expires_at: key.expiresAt,
-          revoked_at: null,
-          revoked_reason: null,
-          replaced_by: null,
-        })
-        .execute();
+      await insertKey(step, minted, hashed, {
+        plan_id: key.planId,
+        name: key.name,
+        expires_at: key.expiresAt,
+      });
       await step.audit({ actor, action: 'key.created', keyId: minted.id, details: { plan: key.planId } });
       await step.changed([minted.id]);
     }
@@ -151,7 +232,8 @@ export async function revokeKey(
   });
 }
 
-async function revokeInStep(
+/** As {@link revokeKey}, inside a larger step. */
+export async function revokeInStep(
   step: Step,
   input: { id: string; reason: RevocationReason; actor: string },
 ): Promise<void> {
@@ -176,61 +258,80 @@ export type RotatedKey = CreatedKey & {
   oldKeyEndsAt: number | null;
 };
 
+/** Why a key has no replacement: one that is revoked, expired or replaced already makes no other. */
+export type RotationRefusal = 'not_found' | 'revoked' | 'expired' | 'replaced';
+
 /**
  * Replaces a key: the new one is written before the old one ends, in the same transaction, and shares its plan,
  * subscription, expiry, limits and quota. The old one works for `overlapMs` more, or not at all with 0.
  *
- * @returns the new key, or why there is none: a key that is revoked, expired or replaced already makes no other
+ * @returns the new key, or why there is none
  */
 export async function rotateKey(
   store: Store,
   input: { id: string; overlapMs: number; actor: string },
-): Promise<RotatedKey | 'not_found' | 'revoked' | 'expired' | 'replaced'> {
+): Promise<RotatedKey | RotationRefusal> {
+  const successor = await mintSuccessor(store, input.id);
+  if (!successor) return 'not_found';
+  return inOneStep(store, (step) => rotateInStep(step, successor, { ...input, reason: 'rotated' }));
+}
+
+/** A key to follow another one, hashed. `undefined` when there is none to follow. */
+export async function mintSuccessor(
+  store: Store,
+  id: string,
+): Promise<{ minted: MintedKey; hashed: { hash: string; tag: number } } | undefined> {
   const old = await store.db
     .selectFrom('keys')
     .select(['prefix', 'mode'])
-    .where('id', '=', input.id)
+    .where('id', '=', id)
     .executeTakeFirst();
-  if (!old) return 'not_found';
+  if (!old) return undefined;
   const minted = mintKey(old.prefix, old.mode);
-  const hashed = await store.hasher.hash(minted.secret);
-  return inOneStep(store, async (step) => {
-    const key = await step.trx
-      .selectFrom('keys')
-      .selectAll()
-      .where('id', '=', input.id)
-      .executeTakeFirstOrThrow();
-    if (key.revoked_at !== null) return 'revoked';
-    // Before its expiry: what a replaced key expires at is the end of its overlap.
-    if (key.replaced_by !== null) return 'replaced';
-    if (key.expires_at !== null && key.expires_at <= step.now) return 'expired';
-    await step.trx
-      .insertInto('keys')
-      .values({ ...key, ...hashed, id: minted.id, last_four: minted.lastFour, created_at: step.now })
-      .execute();
-    const overlapEnd = step.now + input.overlapMs;
-    const oldKeyEndsAt = input.overlapMs > 0 ? Math.min(overlapEnd, key.expires_at ?? overlapEnd) : null;
-    await step.trx
-      .updateTable('keys')
-      .set({ replaced_by: minted.id, ...(oldKeyEndsAt === null ? {} : { expires_at: oldKeyEndsAt }) })
-      .where('id', '=', key.id)
-      .execute();
-    await step.trx.updateTable('reveals').set({ sealed: null }).where('key_id', '=', key.id).execute();
-    const details = { old_key: key.id, new_key: minted.id, old_key_ends_at: oldKeyEndsAt ?? step.now };
-    for (const keyId of [key.id, minted.id]) {
-      await step.audit({
-        actor: input.actor,
-        action: 'key.rotated',
-        keyId,
-        customerId: key.customer_id,
-        details,
-      });
-    }
-    if (oldKeyEndsAt === null)
-      await revokeInStep(step, { id: key.id, reason: 'rotated', actor: input.actor });
-    await step.changed([key.id, minted.id]);
-    return { plaintext: minted.plaintext, id: minted.id, lastFour: minted.lastFour, oldKeyEndsAt };
+  return { minted, hashed: await store.hasher.hash(minted.secret) };
+}
+
+/** As {@link rotateKey}, inside a larger step. `reason`: what the old key is revoked for when it ends at once. */
+export async function rotateInStep(
+  step: Step,
+  { minted, hashed }: NonNullable<Awaited<ReturnType<typeof mintSuccessor>>>,
+  input: { id: string; overlapMs: number; reason: 'rotated' | 'replaced'; actor: string },
+): Promise<RotatedKey | RotationRefusal> {
+  const { trx, now } = step;
+  const key = await trx.selectFrom('keys').selectAll().where('id', '=', input.id).executeTakeFirstOrThrow();
+  if (key.revoked_at !== null) return 'revoked';
+  // Before its expiry: what a replaced key expires at is the end of its overlap.
+  if (key.replaced_by !== null) return 'replaced';
+  if (key.expires_at !== null && key.expires_at <= now) return 'expired';
+  await insertKey(step, minted, hashed, {
+    ...key,
+    last_four: minted.lastFour,
+    created_at: now,
+    first_used_at: null,
   });
+  const overlapEnd = now + input.overlapMs;
+  const oldKeyEndsAt = input.overlapMs > 0 ? Math.min(overlapEnd, key.expires_at ?? overlapEnd) : null;
+  await trx
+    .updateTable('keys')
+    .set({ replaced_by: minted.id, ...(oldKeyEndsAt === null ? {} : { expires_at: oldKeyEndsAt }) })
+    .where('id', '=', key.id)
+    .execute();
+  await trx.updateTable('reveals').set({ sealed: null }).where('key_id', '=', key.id).execute();
+  const details = { old_key: key.id, new_key: minted.id, old_key_ends_at: oldKeyEndsAt ?? now };
+  for (const keyId of [key.id, minted.id]) {
+    await step.audit({
+      actor: input.actor,
+      action: `key.${input.reason}`,
+      keyId,
+      customerId: key.customer_id,
+      details,
+    });
+  }
+  if (oldKeyEndsAt === null)
+    await revokeInStep(step, { id: key.id, reason: input.reason, actor: input.actor });
+  await step.changed([key.id, minted.id]);
+  await step.mail('key_rotated', `key:${minted.id}`, minted.id, minted.mode);
+  return { plaintext: minted.plaintext, id: minted.id, lastFour: minted.lastFour, oldKeyEndsAt };
 }
 
 /** Stores a hash made at today's cost, unless the key's hash has changed since it was read. */

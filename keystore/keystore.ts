@@ -3,12 +3,16 @@ import { sqlitePath } from '../shared/config.ts';
 import type { Mode } from '../shared/keys.ts';
 import type { Logger } from '../shared/log.ts';
 import { ChangeFeed } from './change-feed.ts';
+import * as customers from './customers.ts';
 import { KeystoreOpenError } from './errors.ts';
 import * as inbox from './event-inbox.ts';
 import { deriveKey, type KeyHashCost, KeyHasher } from './key-hash.ts';
 import * as records from './key-records.ts';
 import * as keys from './keys.ts';
+import { endTurn, readMeta, readOrSetMeta, takeTurn } from './meta.ts';
+import * as payments from './payments.ts';
 import * as purchases from './purchases.ts';
+import * as recoveries from './recoveries.ts';
 import * as reveals from './reveals.ts';
 import { openSqlite } from './sqlite.ts';
 import { inOneStep, type Store } from './store.ts';
@@ -16,14 +20,19 @@ import * as subscriptions from './subscriptions.ts';
 import * as usage from './usage-ledger.ts';
 
 export type { Change } from './change-feed.ts';
+export type { Buyer, Customer, CustomerSnapshot } from './customers.ts';
 export { KeystoreError, KeystoreOpenError } from './errors.ts';
-export type { LeasedEvent, ReceivedEvent } from './event-inbox.ts';
+export type { EventObject, EventRecord, LeasedEvent, ReceivedEvent } from './event-inbox.ts';
 export type { KeyRecord } from './key-records.ts';
-export type { CreatedKey, KeyFacts, NewKey } from './keys.ts';
-export type { Buyer, ProvisionPurchase, Purchase, SubscriptionSnapshot } from './purchases.ts';
+export type { CreatedKey, KeyFacts, NewKey, RotatedKey, RotationRefusal } from './keys.ts';
+export { MAIL_TYPE, type MailKind } from './own-events.ts';
+export type { PaymentSnapshot, RulesOf } from './payments.ts';
+export type { ProvisionPurchase, Purchase } from './purchases.ts';
 export { newPurchaseId } from './purchases.ts';
-export type { Claim, RevealState } from './reveals.ts';
-export type { SyncOutcome } from './subscriptions.ts';
+export { RECOVERY_TTL_MS, type RecoverableKey } from './recoveries.ts';
+export type { Claim, Replacement, RevealState } from './reveals.ts';
+export type { SubscriptionRecord, SubscriptionSnapshot } from './subscriptions.ts';
+export type { SyncOutcome } from './sync.ts';
 export type { UsageRow } from './usage-ledger.ts';
 export { hourOf, monthEndMs, monthStartHour } from './usage-ledger.ts';
 
@@ -35,6 +44,8 @@ export type KeystoreOptions = {
   /** How long an unclaimed key waits for its buyer, milliseconds. */
   revealTtlMs: number;
   log: Logger;
+  /** Whether e-mail is set up: otherwise none is queued. */
+  mails?: boolean;
   /** How often to look for changes made by other processes, milliseconds. */
   pollMs?: number;
   /** The time, in milliseconds since the epoch. */
@@ -59,13 +70,23 @@ export type Keystore = Awaited<ReturnType<typeof openKeystore>>;
  * @throws KeystoreOpenError when it cannot be used, with the remedy in its message
  */
 export async function openKeystore(options: KeystoreOptions) {
-  const { url, serverSecret, keyHash, revealTtlMs, log, pollMs = 100, now = Date.now } = options;
+  const {
+    url,
+    serverSecret,
+    keyHash,
+    revealTtlMs,
+    log,
+    mails = false,
+    pollMs = 100,
+    now = Date.now,
+  } = options;
   const { db, changedByOthers } = await openSqlite(sqlitePath(url));
   const store: Store = {
     db,
     hasher: new KeyHasher(serverSecret, keyHash),
     serverSecret,
     revealTtlMs,
+    mails,
     changes: new ChangeFeed({ db, changedByOthers, pollMs, log }),
     now,
   };
@@ -89,12 +110,30 @@ export async function openKeystore(options: KeystoreOptions) {
     provisionPurchase: bind(purchases.provisionPurchase),
     endPurchase: bind(purchases.endPurchase),
     findPurchase: bind(purchases.findPurchase),
+    findPurchaseById: bind(purchases.findPurchaseById),
     findReveal: bind(reveals.findReveal),
     claimReveal: bind(reveals.claimReveal),
+    replaceUnused: bind(reveals.replaceUnused),
+
     syncSubscription: bind(subscriptions.syncSubscription),
     findSubscription: bind(subscriptions.findSubscription),
+    listSubscriptions: bind(subscriptions.listSubscriptions),
+    findCustomer: bind(customers.findCustomer),
+    syncCustomer: bind(customers.syncCustomer),
+    openSubscriptionsOf: bind(customers.openSubscriptionsOf),
+    findPayment: bind(payments.findPayment),
+    undecidedPayments: () => payments.undecidedPayments(store),
+    syncPayment: bind(payments.syncPayment),
+
+    requestRecovery: bind(recoveries.requestRecovery),
+    recoverableKeys: bind(recoveries.recoverableKeys),
+    createRecovery: bind(recoveries.createRecovery),
+    findRecovery: bind(recoveries.findRecovery),
+    recoverKey: bind(recoveries.recoverKey),
 
     findKeyFacts: bind(keys.findKeyFacts),
+    authenticateKey: bind(keys.authenticateKey),
+    markKeysUsed: bind(keys.markKeysUsed),
     createKey: bind(keys.createKey),
     createKeys: bind(keys.createKeys),
     revokeKey: bind(keys.revokeKey),
@@ -102,14 +141,19 @@ export async function openKeystore(options: KeystoreOptions) {
     upgradeKeyHash: bind(keys.upgradeKeyHash),
     listKeys: bind(records.listKeys),
     findKey: bind(records.findKey),
+    findPredecessor: bind(records.findPredecessor),
     keyHistory: bind(records.keyHistory),
 
     receiveEvent: bind(inbox.receiveEvent),
     leaseEvents: bind(inbox.leaseEvents),
-    completeEvent: bind(inbox.completeEvent),
-    failEvent: bind(inbox.failEvent),
+    completeEvents: bind(inbox.completeEvents),
+    failEvents: bind(inbox.failEvents),
+    replayEvent: bind(inbox.replayEvent),
+    renewLeases: bind(inbox.renewLeases),
     releaseLeases: bind(inbox.releaseLeases),
+    unknownEvents: bind(inbox.unknownEvents),
     findEvent: bind(inbox.findEvent),
+    listEvents: bind(inbox.listEvents),
     inboxDepth: () => inbox.inboxDepth(store),
 
     recordUsage: (
@@ -123,7 +167,8 @@ export async function openKeystore(options: KeystoreOptions) {
      * @throws KeystoreOpenError when it belongs to the other mode
      */
     async bindMode(wanted: Mode): Promise<void> {
-      mode = await readOrSetMode(store, wanted);
+      mode = (await readOrSetMeta(store, 'mode', wanted)) as Mode;
+      await readOrSetMeta(store, 'bound_at', String(now()));
       if (mode !== wanted) {
         throw new KeystoreOpenError(
           `${url} is a keystore for ${mode} mode, and STRIPE_SECRET_KEY is a ${wanted} key. Live and test never mix: set KEYSTORE_URL to another file.`,
@@ -137,6 +182,14 @@ export async function openKeystore(options: KeystoreOptions) {
       mode ??= ((await readMeta(store, 'mode')) as Mode | undefined) ?? null;
       return mode;
     },
+
+    /** When billing first used this keystore, milliseconds: what Stripe did before is no affair of ours. */
+    async boundAt(): Promise<number> {
+      return Number(await readOrSetMeta(store, 'bound_at', String(now())));
+    },
+
+    takeTurn: bind(takeTurn),
+    endTurn: bind(endTurn),
 
     /** Whether the keystore answers and can be written. @throws KeystoreError when not */
     async checkWritable(): Promise<void> {
@@ -160,6 +213,8 @@ export async function openKeystore(options: KeystoreOptions) {
         const { trx, now: at } = step;
         await inbox.forgetEvents(step, at - HISTORY_KEPT_MS);
         await purchases.forgetPurchases(step, at - HISTORY_KEPT_MS);
+        await payments.forgetPayments(step, at - HISTORY_KEPT_MS);
+        await recoveries.forgetRecoveries(step);
         const newest = trx.selectFrom('changes').select(({ fn }) => fn.max('seq').as('seq'));
         await trx
           .deleteFrom('changes')
@@ -177,51 +232,14 @@ export async function openKeystore(options: KeystoreOptions) {
   };
 }
 
-async function readMeta(store: Store, name: string): Promise<string | undefined> {
-  const row = await store.db.selectFrom('meta').select('value').where('name', '=', name).executeTakeFirst();
-  return row?.value;
-}
-
-async function readOrSetMode(store: Store, wanted: Mode): Promise<Mode> {
-  return inOneStep(store, async ({ trx }) => {
-    await trx
-      .insertInto('meta')
-      .values({ name: 'mode', value: wanted })
-      .onConflict((conflict) => conflict.doNothing())
-      .execute();
-    const row = await trx
-      .selectFrom('meta')
-      .select('value')
-      .where('name', '=', 'mode')
-      .executeTakeFirstOrThrow();
-    return row.value as Mode;
-  });
-}
-
 /** With another server secret no tag would match and every good key would look wrong, so that is found out at the start. */
 async function checkServerSecret(store: Store): Promise<void> {
   const check = createHmac('sha256', deriveKey(store.serverSecret, 'secret check')).digest('hex');
-  const stored = (await readMeta(store, 'secret_check')) ?? (await storeSecretCheck(store, check));
+  const stored = await readOrSetMeta(store, 'secret_check', check);
   if (!timingSafeEqual(Buffer.from(stored), Buffer.from(check))) {
     throw new KeystoreOpenError(
       'This keystore was made with another TOLLGATE_SECRET. Set TOLLGATE_SECRET to that one, or KEYSTORE_URL to another file.',
       'WRONG_SECRET',
     );
   }
-}
-
-async function storeSecretCheck(store: Store, check: string): Promise<string> {
-  return inOneStep(store, async ({ trx }) => {
-    await trx
-      .insertInto('meta')
-      .values({ name: 'secret_check', value: check })
-      .onConflict((conflict) => conflict.doNothing())
-      .execute();
-    const row = await trx
-      .selectFrom('meta')
-      .select('value')
-      .where('name', '=', 'secret_check')
-      .executeTakeFirstOrThrow();
-    return row.value;
-  });
 }

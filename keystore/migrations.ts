@@ -1,4 +1,4 @@
-import type { ColumnDefinitionBuilder, Kysely } from 'kysely';
+import { type ColumnDefinitionBuilder, type Kysely, sql } from 'kysely';
 import type { Migration } from 'kysely/migration';
 
 type Column = (column: ColumnDefinitionBuilder) => ColumnDefinitionBuilder;
@@ -168,6 +168,77 @@ export function migrations({ autoId }: MigrationDialect): Record<string, Migrati
           .addColumn('key_id', 'text', required)
           .addColumn('at', 'bigint', required)
           .execute();
+      },
+    },
+    '0002_life_of_a_subscription': {
+      async up(db: Kysely<unknown>) {
+        const one: Column = (column) => column.notNull().defaultTo(1);
+        const add = (table: string, name: string, type: 'text' | 'integer' | 'bigint', column?: Column) =>
+          db.schema.alterTable(table).addColumn(name, type, column).execute();
+        await add('customers', 'entitlements', 'text');
+        await add('customers', 'fetched_at', 'bigint');
+        await add('customers', 'entitlements_fetched_at', 'bigint');
+        await add('subscriptions', 'quantity', 'integer', one);
+        await add('subscriptions', 'cancel_at', 'bigint');
+        await add('subscriptions', 'trial_end', 'bigint');
+        await add('purchases', 'payment_intent_id', 'text');
+        await add('keys', 'quantity', 'integer', one);
+        await add('keys', 'disputed_since', 'bigint');
+        await add('keys', 'first_used_at', 'bigint');
+        await add('events', 'group_key', 'text');
+        const events = db as Kysely<{ events: { type: string; object_id: string; group_key: string } }>;
+        await events
+          .updateTable('events')
+          .set({ object_id: sql<string>`'subscription:' || object_id` })
+          .where('type', 'like', 'customer.subscription.%')
+          .where('object_id', 'not like', '%:%')
+          .execute();
+        await events.updateTable('events').set({ group_key: sql<string>`coalesce(object_id, id)` }).execute();
+        await db.schema.createIndex('keys_replaced_by').on('keys').column('replaced_by').execute();
+        await db.schema.createIndex('purchases_intent').on('purchases').column('payment_intent_id').execute();
+        await db.schema
+          .createIndex('purchases_subscription')
+          .on('purchases')
+          .column('subscription_id')
+          .execute();
+        await db.schema
+          .createIndex('events_group')
+          .on('events')
+          .columns(['group_key', 'status', 'leased_until'])
+          .execute();
+
+        await db.schema
+          .createTable('payments')
+          .addColumn('charge_id', 'text', id)
+          .addColumn('mode', 'text', required)
+          .addColumn('payment_intent_id', 'text')
+          .addColumn('subscription_id', 'text')
+          .addColumn('refunded_at', 'bigint')
+          .addColumn('paid_until', 'bigint')
+          .addColumn('dispute', 'text')
+          .addColumn('disputed_since', 'bigint')
+          .addColumn('fetched_at', 'bigint', required)
+          .addColumn('created_at', 'bigint', required)
+          .addColumn('updated_at', 'bigint', required)
+          .execute();
+        await db.schema.createIndex('payments_intent').on('payments').column('payment_intent_id').execute();
+        await db.schema
+          .createIndex('payments_subscription')
+          .on('payments')
+          .column('subscription_id')
+          .execute();
+
+        await db.schema.createIndex('payments_dispute').on('payments').column('dispute').execute();
+        await db.schema
+          .createTable('recoveries')
+          .addColumn('id', 'text', id)
+          .addColumn('key_id', 'text', (column) => column.notNull().references('keys.id'))
+          .addColumn('created_at', 'bigint', required)
+          .addColumn('expires_at', 'bigint', required)
+          .addColumn('used_at', 'bigint')
+          .execute();
+        await db.schema.createIndex('recoveries_key').on('recoveries').column('key_id').execute();
+        await db.schema.createIndex('recoveries_expiry').on('recoveries').column('expires_at').execute();
       },
     },
   };

@@ -84,14 +84,14 @@ describe('provisioning and claiming', () => {
     await store.recordPurchase({ sessionId: SESSION, mode: 'test', planId: 'pro', priceId: 'price_pro' });
     await store.receiveEvent(event('evt_1'));
     await store.leaseEvents({ owner: 'a', limit: 1, leaseMs: 500 });
-    await store.failEvent({ id: 'evt_1', outcome: 'error', error: `no ${SESSION}`, retryAt: null });
+    await store.failEvents({ ids: ['evt_1'], outcome: 'error', error: `no ${SESSION}`, retryAt: null });
     await store.provisionPurchase(purchase());
     await store.receiveEvent(event('evt_2'));
     const states = [onDisk(url)];
     const claim = await store.claimReveal({ sessionId: SESSION, actor: 'test' });
     if (claim.outcome !== 'claimed') throw new Error(claim.outcome);
     states.push(onDisk(url));
-    await store.completeEvent({ id: 'evt_2', outcome: 'already_provisioned' });
+    await store.completeEvents({ ids: ['evt_2'], outcome: 'already_provisioned' });
     states.push(onDisk(url));
     for (const bytes of states) {
       expect(bytes.includes('evt_1')).toBe(true);
@@ -198,5 +198,28 @@ describe('provisioning and claiming', () => {
     expect(second.purchase.id).not.toBe(PURCHASE_ID);
     expect(second.purchase.keyId).not.toBe(first.purchase.keyId);
     expect(await store.findPurchase(SESSION)).toEqual(first.purchase);
+  });
+
+  it('a newer look at the subscription is written, also when somebody else made the key from an older one', async () => {
+    const store = await keystore();
+    const { purchase: bought } = await store.provisionPurchase(purchase());
+    await store.provisionPurchase(
+      purchase({ subscription: subscription({ status: 'canceled', fetchedAt: 2000 }) }),
+    );
+    await store.provisionPurchase(purchase({ subscription: subscription({ fetchedAt: 1500 }) }));
+    expect((await store.findKeyFacts(bought.keyId!))!.subscription).toMatchObject({ status: 'canceled' });
+  });
+
+  it('what was said of a customer before the purchase was seen is looked into again', async () => {
+    const store = await keystore();
+    const about = (id: string, kind: string) =>
+      event(id, { type: 'customer.updated', object: { kind, id: 'cus_1' } });
+    await store.receiveEvent(about('evt_1', 'entitlements'));
+    await store.receiveEvent(about('evt_2', 'customer'));
+    await store.receiveEvent(event('evt_3', { object: { kind: 'customer', id: 'cus_2' } }));
+    await store.completeEvents({ ids: ['evt_1', 'evt_2', 'evt_3'], outcome: 'not_ours' });
+    await store.provisionPurchase(purchase());
+    const waiting = await store.listEvents({ status: 'pending', limit: 9 });
+    expect(waiting.map(({ id }) => id).sort()).toEqual(['evt_1', 'evt_2']);
   });
 });

@@ -1,12 +1,14 @@
-import type { SubscriptionStatus } from '../shared/access.ts';
 import { randomBase62 } from '../shared/base62.ts';
 import { type Mode, mintKey } from '../shared/keys.ts';
-import { closeSessionEvents } from './event-inbox.ts';
+import { type Buyer, linkCustomer } from './customers.ts';
+import { closeSessionEvents, reopenCustomerEvents } from './event-inbox.ts';
+import { insertKey } from './keys.ts';
+import { applyPayments, type RulesOf } from './payments.ts';
 import type { PurchaseStatus, PurchaseTable } from './schema.ts';
 import { seal } from './seal.ts';
 import { sessionHash } from './session-hash.ts';
 import { inOneStep, type Step, type Store } from './store.ts';
-import { linkCustomer, writeSubscription } from './subscriptions.ts';
+import { type SubscriptionSnapshot, writeSubscription } from './subscriptions.ts';
 
 /** A purchase as the rest of the project sees it. Never carries the session id. */
 export type Purchase = {
@@ -18,22 +20,10 @@ export type Purchase = {
   keyId: string | null;
   customerId: string | null;
   subscriptionId: string | null;
+  paymentIntentId: string | null;
   createdAt: number;
   provisionedAt: number | null;
 };
-
-/** A subscription as Stripe showed it; `fetchedAt` is when the fetch began. Times in milliseconds. */
-export type SubscriptionSnapshot = {
-  id: string;
-  planId: string;
-  priceId: string;
-  status: SubscriptionStatus;
-  currentPeriodEnd: number | null;
-  cancelAtPeriodEnd: boolean;
-  fetchedAt: number;
-};
-
-export type Buyer = { stripeCustomerId: string | null; email: string | null };
 
 export type ProvisionPurchase = {
   /** The checkout session's id. Used to seal the key, kept only as a hash. */
@@ -46,6 +36,13 @@ export type ProvisionPurchase = {
   keyPrefix: string;
   buyer: Buyer;
   subscription: SubscriptionSnapshot | null;
+  /** Of a one-time purchase; `null` for a subscription and where nothing was to pay. */
+  paymentIntentId: string | null;
+  quantity: number;
+  /** How long a one-time purchase lasts, milliseconds from now; `null`: for ever, or as its subscription does. */
+  accessMs: number | null;
+  /** What plans do about refunds and disputes: one may have come before the purchase was seen. */
+  rulesOf: RulesOf;
   amountTotal: number | null;
   currency: string | null;
   actor: string;
@@ -56,6 +53,12 @@ const PURCHASE_ID_PATTERN = /^pur_[0-9A-Za-z]{20}$/;
 /** A new id for a purchase of our own making. */
 export function newPurchaseId(): string {
   return `pur_${randomBase62(20)}`;
+}
+
+/** A purchase by its own id. */
+export async function findPurchaseById(store: Store, id: string): Promise<Purchase | undefined> {
+  const row = await store.db.selectFrom('purchases').selectAll().where('id', '=', id).executeTakeFirst();
+  return row && toPurchase(row);
 }
 
 /** The purchase that a checkout session belongs to. */
@@ -107,7 +110,7 @@ export async function endPurchase(
   input: {
     sessionId: string;
     mode: Mode;
-    status: 'paid' | 'failed' | 'canceled';
+    status: 'pending' | 'paid' | 'failed' | 'canceled';
     failure: string;
     actor: string;
   },
@@ -170,11 +173,16 @@ export async function provisionPurchase(
       .where('session_hash', '=', hash)
       .executeTakeFirst();
     await closeSessionEvents(step, hash);
-    if (existing?.status === 'provisioned')
+    if (existing?.status === 'provisioned') {
+      // Somebody else made the key, perhaps from an older look: what this one saw is not thrown away.
+      if (input.subscription && existing.customer_id)
+        await writeSubscription(step, input.mode, existing.customer_id, input.subscription, input.actor);
       return { purchase: toPurchase(existing), outcome: 'already_provisioned' };
+    }
     if (!minted || !hashed) throw new Error('A provisioned purchase lost its state');
 
     const customerId = await linkCustomer(step, input.mode, input.buyer);
+    if (input.buyer.stripeCustomerId) await reopenCustomerEvents(step, input.buyer.stripeCustomerId);
     if (input.subscription)
       await writeSubscription(step, input.mode, customerId, input.subscription, input.actor);
     const purchase: PurchaseTable = {
@@ -185,33 +193,20 @@ export async function provisionPurchase(
       price_id: input.priceId,
       customer_id: customerId,
       subscription_id: input.subscription?.id ?? null,
+      payment_intent_id: input.paymentIntentId,
       key_id: minted.id,
       amount_total: input.amountTotal,
       currency: input.currency,
       provisioned_at: now,
       updated_at: now,
     };
-    await trx
-      .insertInto('keys')
-      .values({
-        id: minted.id,
-        root_id: minted.id,
-        mode: input.mode,
-        prefix: minted.prefix,
-        hash: hashed.hash,
-        tag: hashed.tag,
-        last_four: minted.lastFour,
-        plan_id: input.planId,
-        customer_id: customerId,
-        subscription_id: purchase.subscription_id,
-        name: null,
-        created_at: now,
-        expires_at: null,
-        revoked_at: null,
-        revoked_reason: null,
-        replaced_by: null,
-      })
-      .execute();
+    await insertKey(step, minted, hashed, {
+      plan_id: input.planId,
+      customer_id: customerId,
+      subscription_id: purchase.subscription_id,
+      quantity: input.quantity,
+      expires_at: input.accessMs === null ? null : now + input.accessMs,
+    });
     await trx
       .insertInto('purchases')
       .values(purchase)
@@ -229,6 +224,20 @@ export async function provisionPurchase(
       })
       .execute();
     await recordProvisioning(step, input, purchase, minted.id, customerId);
+    await applyPayments(
+      step,
+      {
+        id: minted.id,
+        plan_id: input.planId,
+        subscription_id: purchase.subscription_id,
+        payment_intent_id: purchase.payment_intent_id,
+        disputed_since: null,
+        revoked_at: null,
+      },
+      input.rulesOf,
+      input.actor,
+    );
+    await step.mail('receipt', `purchase:${purchase.id}`, purchase.id, input.mode);
     return { purchase: toPurchase(purchase), outcome: 'provisioned' };
   });
 }
@@ -274,6 +283,7 @@ async function newPurchase(
     failure: null,
     customer_id: null,
     subscription_id: null,
+    payment_intent_id: null,
     key_id: null,
     amount_total: null,
     currency: null,
@@ -293,6 +303,7 @@ export function toPurchase(row: PurchaseTable): Purchase {
     keyId: row.key_id,
     customerId: row.customer_id,
     subscriptionId: row.subscription_id,
+    paymentIntentId: row.payment_intent_id,
     createdAt: row.created_at,
     provisionedAt: row.provisioned_at,
   };

@@ -1,3 +1,4 @@
+import { mintSuccessor, rotateInStep } from './keys.ts';
 import { type Purchase, toPurchase } from './purchases.ts';
 import { openSeal } from './seal.ts';
 import { sessionHash } from './session-hash.ts';
@@ -14,8 +15,13 @@ export type RevealState = {
     lastFour: string;
     expiresAt: number;
     claimedAt: number | null;
+    /** Until when a new key can be had for this one, should its showing have been lost; `null`: not (any more). */
+    replaceableUntil: number | null;
   };
 };
+
+/** How long after its showing a key that was never used can be replaced from the same link, milliseconds. */
+const REPLACEABLE_MS = 24 * 3_600_000;
 
 export type Claim =
   | { outcome: 'claimed'; plaintext: string; keyId: string; lastFour: string; purchase: Purchase }
@@ -35,6 +41,7 @@ export async function findReveal(store: Store, sessionId: string): Promise<Revea
       lastFour: row.last_four,
       expiresAt: row.expires_at,
       claimedAt: row.claimed_at,
+      replaceableUntil: (await replaceRefusal(store.db, row, store.now())) ? null : replaceableUntil(row),
     },
   };
 }
@@ -84,6 +91,76 @@ export async function claimReveal(store: Store, input: { sessionId: string; acto
   });
 }
 
+export type Replacement =
+  | { outcome: 'replaced'; plaintext: string; keyId: string; lastFour: string; purchase: Purchase }
+  | { outcome: 'not_found' | 'not_claimed' | 'used' | 'too_late' | 'superseded' };
+
+/**
+ * Makes a new key for one that was shown and never used: its showing may have been lost on the way. The old key is
+ * revoked in the same transaction. After the first use, or 24 hours, never.
+ *
+ * @param input.keyId the key to replace, as the page named it: a repeated request replaces nothing twice
+ */
+export async function replaceUnused(
+  store: Store,
+  input: { sessionId: string; keyId: string; actor: string },
+): Promise<Replacement> {
+  const successor = await mintSuccessor(store, input.keyId);
+  if (!successor) return { outcome: 'not_found' };
+  return inOneStep<Replacement>(store, async (step) => {
+    const { trx, now } = step;
+    const purchase = await purchaseOf(trx, input.sessionId);
+    const row = purchase && (await revealOf(trx, purchase.id));
+    if (!row) return { outcome: 'not_found' };
+    if (row.key_id !== input.keyId) return { outcome: 'superseded' };
+    const refusal = await replaceRefusal(trx, row, now);
+    if (refusal) return { outcome: refusal };
+    const rotated = await rotateInStep(step, successor, {
+      id: row.key_id,
+      overlapMs: 0,
+      reason: 'replaced',
+      actor: input.actor,
+    });
+    if (typeof rotated === 'string') return { outcome: 'superseded' };
+    await trx
+      .updateTable('reveals')
+      .set({ key_id: rotated.id })
+      .where('purchase_id', '=', purchase.id)
+      .execute();
+    return {
+      outcome: 'replaced',
+      plaintext: rotated.plaintext,
+      keyId: rotated.id,
+      lastFour: rotated.lastFour,
+      purchase: toPurchase(purchase),
+    };
+  });
+}
+
+function replaceableUntil(row: RevealRow): number {
+  return (row.claimed_at ?? 0) + REPLACEABLE_MS;
+}
+
+/** Why a key cannot be replaced as never used; `null`: it can. */
+async function replaceRefusal(
+  db: Store['db'],
+  row: RevealRow,
+  now: number,
+): Promise<'not_claimed' | 'used' | 'too_late' | 'superseded' | null> {
+  if (row.claimed_at === null) return 'not_claimed';
+  if (row.replaced_by !== null || row.revoked_at !== null) return 'superseded';
+  if (now >= replaceableUntil(row)) return 'too_late';
+  const used = await db
+    .selectFrom('keys')
+    .leftJoin('usage', 'usage.key_id', 'keys.id')
+    .select('keys.id')
+    .where('root_id', '=', row.root_id)
+    .where((where) => where.or([where('first_used_at', 'is not', null), where('usage.hour', 'is not', null)]))
+    .limit(1)
+    .executeTakeFirst();
+  return used ? 'used' : null;
+}
+
 /** Destroys every seal whose time is up. Returns how many. */
 export async function destroyExpiredReveals(store: Store): Promise<number> {
   return inOneStep(store, async (step) => {
@@ -124,6 +201,7 @@ function revealOf(db: Store['db'], purchaseId: string) {
       'reveals.expires_at',
       'claimed_at',
       'last_four',
+      'root_id',
       'revoked_at',
       'replaced_by',
     ])

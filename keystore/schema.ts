@@ -8,8 +8,10 @@ export type Schema = {
   customers: CustomerTable;
   subscriptions: SubscriptionTable;
   purchases: PurchaseTable;
+  payments: PaymentTable;
   keys: KeyTable;
   reveals: RevealTable;
+  recoveries: RecoveryTable;
   usage: UsageTable;
   events: EventTable;
   audit: AuditTable;
@@ -23,6 +25,12 @@ export type CustomerTable = {
   mode: Mode;
   stripe_customer_id: string | null;
   email: string | null;
+  /** Lookup keys of what the customer is entitled to by Stripe, as a JSON list; `null`: never asked. */
+  entitlements: string | null;
+  /** When the look at Stripe that this row shows began; `null`: known from purchases only. */
+  fetched_at: number | null;
+  /** The same for the entitlements. */
+  entitlements_fetched_at: number | null;
   created_at: number;
   updated_at: number;
 };
@@ -37,7 +45,12 @@ export type SubscriptionTable = {
   status: SubscriptionStatus;
   current_period_end: number | null;
   cancel_at_period_end: number;
+  /** When it is going to end, whatever the reason. */
+  cancel_at: number | null;
+  trial_end: number | null;
+  /** When the oldest payment that is still owed first failed. */
   past_due_since: number | null;
+  quantity: number;
   /** When the fetch that this row shows began: an older fetch never overwrites a newer one. */
   fetched_at: number;
   created_at: number;
@@ -57,6 +70,8 @@ export type PurchaseTable = {
   failure: string | null;
   customer_id: string | null;
   subscription_id: string | null;
+  /** Of a one-time purchase: ties refunds and disputes to it. */
+  payment_intent_id: string | null;
   key_id: string | null;
   amount_total: number | null;
   currency: string | null;
@@ -78,6 +93,12 @@ export type KeyTable = {
   plan_id: string;
   customer_id: string | null;
   subscription_id: string | null;
+  /** How many were bought once; of a subscription, its own quantity counts. */
+  quantity: number;
+  /** Since when a payment for it has been in dispute, while one is. */
+  disputed_since: number | null;
+  /** When the gateway first saw it. */
+  first_used_at: number | null;
   name: string | null;
   created_at: number;
   expires_at: number | null;
@@ -97,6 +118,30 @@ export type RevealTable = {
   claimed_at: number | null;
 };
 
+/** Payments that something happened to after they were made. Most never come here. */
+export type PaymentTable = {
+  charge_id: string;
+  mode: Mode;
+  payment_intent_id: string | null;
+  subscription_id: string | null;
+  refunded_at: number | null;
+  paid_until: number | null;
+  dispute: 'inquiry' | 'open' | 'won' | 'lost' | null;
+  disputed_since: number | null;
+  fetched_at: number;
+  created_at: number;
+  updated_at: number;
+};
+
+/** Links sent to replace a lost key: each works once, and not for long. */
+export type RecoveryTable = {
+  id: string;
+  key_id: string;
+  created_at: number;
+  expires_at: number;
+  used_at: number | null;
+};
+
 export type UsageTable = {
   key_id: string;
   /** Hours since the epoch. */
@@ -112,8 +157,10 @@ export type EventTable = {
   type: string;
   mode: Mode;
   api_version: string | null;
-  /** What the event is about. A checkout session is named by the hash of its id. */
+  /** What to look at, as `<kind>:<id>`. A checkout session is named by the hash of its id. */
   object_id: string | null;
+  /** Events of one group are worked on one after the other: the customer's, else the object's. */
+  group_key: string | null;
   /** The body as received, with checkout session ids blanked out. */
   payload: string;
   status: EventStatus;

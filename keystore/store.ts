@@ -1,8 +1,10 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import type { Kysely, Transaction } from 'kysely';
+import type { Mode } from '../shared/keys.ts';
 import type { ChangeFeed } from './change-feed.ts';
 import type { KeystoreError } from './errors.ts';
 import type { KeyHasher } from './key-hash.ts';
+import { type MailKind, mailEvent } from './own-events.ts';
 import type { Schema } from './schema.ts';
 
 /** What every keystore operation works with. */
@@ -11,6 +13,8 @@ export type Store = {
   hasher: KeyHasher;
   serverSecret: string;
   revealTtlMs: number;
+  /** Whether e-mail is set up: otherwise none is queued. */
+  mails: boolean;
   changes: ChangeFeed;
   /** Milliseconds since the epoch. */
   now(): number;
@@ -25,6 +29,8 @@ export type Step = {
   audit(entry: AuditEntry): Promise<void>;
   /** Tells every gateway that what it knows of these keys is out of date. */
   changed(keyIds: readonly string[]): Promise<void>;
+  /** Queues a mail, to be sent once this step is committed. The same occasion is mailed once. */
+  mail(kind: MailKind, subject: string, occasion: string, mode: Mode): Promise<void>;
 };
 
 export type AuditEntry = {
@@ -65,6 +71,14 @@ export async function inOneStep<T>(store: Store, work: (step: Step) => Promise<T
         await trx
           .insertInto('changes')
           .values(keyIds.map((key_id) => ({ key_id, at: now })))
+          .execute();
+      },
+      async mail(kind, subject, occasion, mode) {
+        if (!store.mails) return;
+        await trx
+          .insertInto('events')
+          .values(mailEvent(kind, subject, occasion, mode, now))
+          .onConflict((conflict) => conflict.doNothing())
           .execute();
       },
     });
