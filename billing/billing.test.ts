@@ -297,6 +297,16 @@ describe('the success page', () => {
     expect(await (await success(sessionId)).json()).toMatchObject({ status: 'ready', plan: 'pro' });
   });
 
+  it('does not ask Stripe again and again for one session, however often its page is loaded', async () => {
+    const { sessionId } = await test.openCheckout('pro');
+    for (let load = 0; load < 60; load++) expect((await success(sessionId)).status).toBe(200);
+    const refused = await success(sessionId);
+    expect(refused.status).toBe(429);
+    expect(Number(refused.headers.get('retry-after'))).toBeGreaterThan(0);
+    const other = await test.openCheckout('pro');
+    expect((await success(other.sessionId)).status).toBe(200);
+  });
+
   it('stops an address that tries session ids', async () => {
     const guess = () => success(`cs_test_${Math.random().toString(36).slice(2).padEnd(58, 'g')}`);
     const answers = [];
@@ -369,7 +379,10 @@ describe('a price that stands for no plan', () => {
 
     await test.restart({ PRICE_ID_TEST_TEAM: price.id });
     expect(await (await success(session.id)).json()).toMatchObject({ status: 'ready', plan: 'team' });
-    expect(await test.keystore.inboxDepth()).toEqual({ pending: 0, failed: 0 });
+    await vi.waitFor(
+      async () => expect(await test.keystore.inboxDepth()).toEqual({ pending: 0, failed: 0 }),
+      5000,
+    );
     await test.restart();
   });
 

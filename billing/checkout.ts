@@ -12,9 +12,13 @@ import type { Billing } from './context.ts';
 import { fieldErrors } from './field-errors.ts';
 import { onlyBy, parsedBody } from './methods.ts';
 import { lookAtPrice, openCheckout, type PriceLook } from './stripe-checkout.ts';
+import { hadTrialBefore } from './stripe-customers.ts';
 
 /** What Stripe replaces by the session's id when it sends the buyer back. */
 const SESSION_ID_PLACEHOLDER = '{CHECKOUT_SESSION_ID}';
+
+/** Checkouts with a trial that a person has once: each asks Stripe for what an e-mail address had, and tells by the trial. */
+const TRIAL_LOOKS_A_MINUTE = 10;
 
 /** Checkouts one address may open a minute: each is a call to Stripe. */
 const CHECKOUTS_A_MINUTE = 300;
@@ -29,6 +33,7 @@ export function checkoutRoutes(billing: Billing): Router {
   const router = express.Router();
   const looked = new LRUCache<string, PriceLook>({ max: 1000 });
   const limit = new AddressLimit(CHECKOUTS_A_MINUTE, 60);
+  const trialLooks = new AddressLimit(TRIAL_LOOKS_A_MINUTE, 60);
   const body = bodySchema([new URL(config.publicBillingUrl).origin, ...config.redirectOrigins]);
 
   router.post(
@@ -48,6 +53,7 @@ export function checkoutRoutes(billing: Billing): Router {
           errors: [{ field: 'plan', message: `must be one of: ${sold.join(', ')}` }],
         });
       }
+      if (plan.trial?.once && customer_email !== undefined) await trialLooks.spend(request);
       const priceId = plans.priceForPlan(plan.id, mode);
       if (!priceId) {
         throw new ProblemError(
@@ -72,6 +78,7 @@ export function checkoutRoutes(billing: Billing): Router {
           success_url ?? `${config.publicBillingUrl}/billing/success?session_id=${SESSION_ID_PLACEHOLDER}`,
         cancelUrl: cancel_url ?? `${config.publicBillingUrl}/`,
         email: customer_email ?? null,
+        trialDays: price.interval === null ? null : await trialDaysFor(billing, plan, customer_email),
         idempotencyKey: idempotencyKey && `tollgate_checkout_${idempotencyKey}`,
       });
       const purchase = await keystore.recordPurchase({
@@ -138,6 +145,22 @@ function readIdempotencyKey(request: Request): string | null {
 /** The same key gives the same purchase, so that the request to Stripe is the same too. */
 function purchaseIdFor(idempotencyKey: string): string {
   return `pur_${base62FromBytes(createHash('sha256').update(`purchase ${idempotencyKey}`).digest(), 20)}`;
+}
+
+/** Who is known to have had a trial is not offered another where the plan gives one only. */
+async function trialDaysFor(
+  { mode, plans, stripe }: Billing,
+  { trial }: Plan,
+  email: string | undefined,
+): Promise<number | null> {
+  if (!trial) return null;
+  if (!trial.once || email === undefined) return trial.days;
+  const had = await hadTrialBefore(
+    stripe,
+    { stripeCustomerId: null, email, before: Date.now(), subscriptionId: null },
+    (priceId) => typeof plans.planForPrice(priceId, mode) !== 'string',
+  );
+  return had ? null : trial.days;
 }
 
 /** A page that names one price while Stripe takes another is worth a line, once. */

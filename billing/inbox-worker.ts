@@ -3,12 +3,13 @@ import { hostname } from 'node:os';
 import { LRUCache } from 'lru-cache';
 import type { LeasedEvent } from '../keystore/keystore.ts';
 import { ProblemError } from '../shared/problems.ts';
-import { type SettleContext, settle, settleSubscription } from './settle.ts';
-import { lookAtEvent } from './stripe-look.ts';
+import { type Handled, handleEvent, type InboxContext } from './handle-event.ts';
 
-/** How long one event may take before another process may take it over, milliseconds: three calls to a Stripe that hangs. */
-const LEASE_MS = 120_000;
-/** Events worked on at once: enough to keep Stripe busy, few enough for its limit of 25 requests a second in test mode. */
+/** How soon another process may take over the events of one that was killed, milliseconds. */
+const LEASE_MS = 20_000;
+/** How often one that lives says so, milliseconds. */
+const RENEW_MS = 5000;
+/** Customers worked on at once: enough to keep Stripe busy, few enough for its limit of 25 requests a second in test mode. */
 const CONCURRENCY = 8;
 const IDLE_POLL_MS = 1000;
 const FIRST_RETRY_MS = 1000;
@@ -16,25 +17,27 @@ const LONGEST_RETRY_MS = 300_000;
 /** Stripe itself stops delivering after three days. */
 const GIVE_UP_AFTER_MS = 3 * 86_400_000;
 
-/** What processing an event came to. `failed`: a person has to act, so it is kept and can be sent again. */
-type Result = { outcome: string; failed?: string };
-
 /**
  * Works off the event inbox: leases what is due, looks at Stripe at what each event names, writes what is true now.
- * A failure of Stripe's or ours is tried again with growing, scattered pauses; one that needs a person is kept as failed.
+ * The events of one customer are worked on one after the other, and those about one object together: all of them are
+ * from before the look, so one look serves them all. A failure of Stripe's or ours is tried again with growing, scattered
+ * pauses; one that needs a person is kept as failed.
  */
 export class InboxWorker {
-  readonly #context: SettleContext;
+  readonly #context: InboxContext;
   readonly #owner = `${hostname()}:${process.pid}:${randomBytes(4).toString('hex')}`;
   readonly #active = new Set<Promise<void>>();
+  /** Events leased and not worked off: only their leases are renewed. */
+  readonly #underWay = new Set<string>();
   readonly #sessions = new LRUCache<string, string>({ max: 10_000, ttl: 600_000 });
   #timer: NodeJS.Timeout | undefined;
+  #renewing: NodeJS.Timeout | undefined;
   #filling: Promise<void> = Promise.resolve();
   #leasing = false;
   #leaseAgain = false;
   #stopped = false;
 
-  constructor(context: SettleContext) {
+  constructor(context: InboxContext) {
     this.#context = context;
   }
 
@@ -56,6 +59,16 @@ export class InboxWorker {
     if (!this.#leasing) this.#filling = this.#fill();
   }
 
+  /** Works until nothing is due any more, here or in a process that has leased it. What waits for a later try is left. */
+  async drain(): Promise<void> {
+    for (;;) {
+      this.wake();
+      await this.#filling;
+      if (this.#active.size === 0) return;
+      await Promise.race(this.#active);
+    }
+  }
+
   /** Takes no more work, waits for what is under way for at most `timeoutMs`, and gives back the leases of the rest. */
   async stop(timeoutMs: number): Promise<void> {
     await this.#finish(timeoutMs);
@@ -70,6 +83,7 @@ export class InboxWorker {
   async #finish(timeoutMs: number): Promise<void> {
     this.#stopped = true;
     clearInterval(this.#timer);
+    clearInterval(this.#renewing);
     const timeout = new Promise((resolve) => setTimeout(resolve, timeoutMs).unref());
     while (this.#active.size > 0) {
       const settled = await Promise.race([Promise.all(this.#active).then(() => 'idle'), timeout]);
@@ -82,14 +96,15 @@ export class InboxWorker {
     try {
       while (this.#leaseAgain && !this.#stopped && this.#active.size < CONCURRENCY) {
         this.#leaseAgain = false;
-        const events = await this.#context.keystore.leaseEvents({
+        const groups = await this.#context.keystore.leaseEvents({
           owner: this.#owner,
           limit: CONCURRENCY - this.#active.size,
           leaseMs: LEASE_MS,
+          mails: this.#context.mail != null,
         });
         if (this.#stopped) return;
-        if (events.length > 0) this.#leaseAgain = true;
-        for (const event of events) this.#run(event);
+        if (groups.length > 0) this.#leaseAgain = true;
+        for (const events of groups) this.#run(events);
       }
     } catch (error) {
       this.#context.log.error({ err: error }, 'The event inbox cannot be read; trying again');
@@ -98,103 +113,94 @@ export class InboxWorker {
     }
   }
 
-  #run(event: LeasedEvent): void {
-    const work = this.#process(event).finally(() => {
+  #run(events: readonly LeasedEvent[]): void {
+    for (const { id } of events) this.#underWay.add(id);
+    const work = this.#processGroup(events).finally(() => {
+      for (const { id } of events) this.#underWay.delete(id);
       this.#active.delete(work);
       this.wake();
     });
     this.#active.add(work);
+    this.#renewing ??= setInterval(() => void this.#renew(), RENEW_MS).unref();
   }
 
-  async #process(event: LeasedEvent): Promise<void> {
-    const { keystore, log } = this.#context;
-    const about = { event: event.id, type: event.type, attempt: event.attempts };
+  async #renew(): Promise<void> {
+    if (this.#underWay.size === 0) return;
     try {
-      const result = await handle(this.#context, event, this.#sessions.get(event.id) ?? null);
-      if (result.failed === undefined) {
-        await keystore.completeEvent({ id: event.id, outcome: result.outcome });
-        this.#sessions.delete(event.id);
-        log.info({ ...about, outcome: result.outcome }, 'Event processed');
-      } else {
-        await keystore.failEvent({
-          id: event.id,
-          outcome: result.outcome,
-          error: result.failed,
-          retryAt: null,
-        });
-        log.error(
-          { ...about, outcome: result.outcome, reason: result.failed },
-          'Event failed: someone has to act',
-        );
-      }
+      const ids = [...this.#underWay];
+      await this.#context.keystore.renewLeases({ owner: this.#owner, ids, leaseMs: LEASE_MS });
     } catch (error) {
-      await this.#retryLater(event, error);
+      this.#context.log.warn({ err: error }, 'Leases could not be renewed: another process may take over');
     }
   }
 
-  async #retryLater(event: LeasedEvent, error: unknown): Promise<void> {
+  async #processGroup(events: readonly LeasedEvent[]): Promise<void> {
+    const left = [...Map.groupBy(events, (event) => event.objectKey ?? event.id).values()];
+    for (let same = left.shift(); same && !this.#stopped; same = left.shift()) {
+      const error = await this.#process(same);
+      for (const { id } of same) this.#underWay.delete(id);
+      // A Stripe that does not answer for one object does not for the next: nobody waits for that again and again.
+      if (!(error instanceof ProblemError) || error.code !== 'stripe_unavailable') continue;
+      for (const others of left.splice(0)) await this.#retryLater(others, error);
+    }
+  }
+
+  /** Works on events about one object. Returns what went wrong and is tried again later. */
+  async #process(events: readonly LeasedEvent[]): Promise<unknown> {
     const { keystore, log } = this.#context;
-    const outcome = error instanceof ProblemError ? error.code : 'error';
-    const pause = Math.min(FIRST_RETRY_MS * 2 ** (event.attempts - 1), LONGEST_RETRY_MS);
+    const ids = events.map((event) => event.id);
+    const [first] = events as [LeasedEvent, ...LeasedEvent[]];
+    const about = { events: ids, type: first.type, attempt: first.attempts };
+    try {
+      const { outcome, failed } = await this.#handle(events);
+      if (failed === undefined) {
+        await keystore.completeEvents({ ids, outcome });
+        for (const id of ids) this.#sessions.delete(id);
+        log.info({ ...about, outcome }, 'Event processed');
+      } else {
+        await keystore.failEvents({ ids, outcome, error: failed, retryAt: null });
+        log.error({ ...about, outcome, reason: failed }, 'Event failed: someone has to act');
+      }
+      return undefined;
+    } catch (error) {
+      await this.#retryLater(events, error);
+      return error;
+    }
+  }
+
+  #handle(events: readonly LeasedEvent[]): Promise<Handled> {
+    const remembered = events.find((event) => this.#sessions.has(event.id));
+    const event = remembered ?? (events[0] as LeasedEvent);
+    return handleEvent(this.#context, event, this.#sessions.get(event.id) ?? null);
+  }
+
+  async #retryLater(events: readonly LeasedEvent[], error: unknown): Promise<void> {
     const now = Date.now();
-    const giveUp = now - event.receivedAt > GIVE_UP_AFTER_MS;
-    const retryAt = giveUp ? null : now + pause * (0.5 + Math.random() / 2);
-    log[giveUp ? 'error' : 'warn'](
-      { event: event.id, type: event.type, attempt: event.attempts, err: error, retryAt },
-      giveUp ? 'Event failed: given up after three days' : 'Event not processed yet; trying again',
+    const isOld = ({ receivedAt }: LeasedEvent) => now - receivedAt > GIVE_UP_AFTER_MS;
+    await this.#putBack(events.filter(isOld), error, null);
+    const fresh = events.filter((event) => !isOld(event));
+    const attempts = Math.min(...fresh.map((event) => event.attempts));
+    const pause = Math.min(FIRST_RETRY_MS * 2 ** (attempts - 1), LONGEST_RETRY_MS);
+    await this.#putBack(fresh, error, Math.round(now + pause * (0.5 + Math.random() / 2)));
+  }
+
+  /** Has events tried again at a moment, or never (`null`). */
+  async #putBack(events: readonly LeasedEvent[], error: unknown, retryAt: number | null): Promise<void> {
+    const [first] = events;
+    if (!first) return;
+    const { keystore, log } = this.#context;
+    const ids = events.map((event) => event.id);
+    log[retryAt === null ? 'error' : 'warn'](
+      { events: ids, type: first.type, attempt: first.attempts, err: error, retryAt },
+      retryAt === null ? 'Event failed: given up after three days' : 'Event not processed yet; trying again',
     );
     try {
+      const outcome = error instanceof ProblemError ? error.code : 'error';
       const message = error instanceof Error ? error.message : String(error);
-      await keystore.failEvent({
-        id: event.id,
-        outcome,
-        error: message,
-        retryAt: retryAt && Math.round(retryAt),
-      });
+      await keystore.failEvents({ ids, outcome, error: message, retryAt });
     } catch (storeError) {
-      // The lease runs out by itself, and the event is taken up again then.
-      log.error({ event: event.id, err: storeError }, 'The event inbox cannot be written');
+      // The lease runs out by itself, and the events are taken up again then.
+      log.error({ events: ids, err: storeError }, 'The event inbox cannot be written');
     }
   }
-}
-
-/** What each kind of event makes us look at. */
-async function handle(context: SettleContext, event: LeasedEvent, session: string | null): Promise<Result> {
-  const actor = `stripe:${event.id}`;
-  switch (event.type) {
-    case 'checkout.session.completed':
-    case 'checkout.session.async_payment_succeeded':
-    case 'checkout.session.async_payment_failed':
-    case 'checkout.session.expired': {
-      const sessionId = session ?? (await lookAtEvent(context.stripe, event.id))?.objectId;
-      if (!sessionId) return { outcome: 'not_found', failed: 'Stripe does not know this event any more.' };
-      const settlement = await settle(context, sessionId, actor);
-      if (settlement.outcome === 'unknown_price' || settlement.outcome === 'wrong_mode_price') {
-        return {
-          outcome: settlement.outcome,
-          failed: unmappedPrice(settlement.outcome, settlement.priceIds),
-        };
-      }
-      return { outcome: settlement.outcome };
-    }
-    case 'customer.subscription.created':
-    case 'customer.subscription.updated':
-    case 'customer.subscription.deleted': {
-      if (event.objectId === null) return { outcome: 'unhandled' };
-      const { outcome, priceIds } = await settleSubscription(context, event.objectId, actor);
-      if (outcome === 'unknown_price' || outcome === 'wrong_mode_price') {
-        return { outcome, failed: unmappedPrice(outcome, priceIds) };
-      }
-      return { outcome };
-    }
-    default:
-      return { outcome: 'unhandled' };
-  }
-}
-
-function unmappedPrice(outcome: 'unknown_price' | 'wrong_mode_price', priceIds: readonly string[]): string {
-  const prices = priceIds.join(', ') || 'The price';
-  return outcome === 'unknown_price'
-    ? `${prices} stands for no plan. Add it to STRIPE_PRICE_MAP or the plan file, restart, and resend the event.`
-    : `${prices} is mapped for the other mode only. Map it for this mode, restart, and resend the event.`;
 }

@@ -7,7 +7,12 @@ import { startBilling } from './server.ts';
 await runService(async () => {
   const config = loadConfig(process.env, 'billing');
   const log = createLogger({ level: config.logLevel });
-  const keystore = await openKeystore({ ...config, url: config.keystoreUrl, log });
+  const keystore = await openKeystore({
+    ...config,
+    url: config.keystoreUrl,
+    log,
+    mails: config.mail !== null,
+  });
   const billing = await startBilling({ config, keystore, log });
   return {
     message: `Billing listens on ${billing.url} (public address ${config.publicBillingUrl}, Stripe in ${config.stripe?.mode} mode).`,

@@ -2,8 +2,8 @@ import type { RequestHandler } from 'express';
 import { ProblemError } from '../shared/problems.ts';
 
 /** Answers every other method of an address with 405 and `Allow` (RFC 9110 section 15.5.6). */
-export function onlyBy(method: 'GET' | 'POST'): RequestHandler {
-  const allowed = method === 'GET' ? 'GET, HEAD' : method;
+export function onlyBy(...methods: ('GET' | 'POST')[]): RequestHandler {
+  const allowed = methods.map((method) => (method === 'GET' ? 'GET, HEAD' : method)).join(', ');
   return (_request, response) => {
     response.set('Allow', allowed);
     throw new ProblemError('method_not_allowed', `This address takes ${allowed} only.`);

@@ -12,6 +12,8 @@ export type PageFrame = {
   supportEmail: string | null;
   /** Whether Stripe is the sandbox: said on every page, so that nobody takes it for real. */
   sandbox: boolean;
+  /** Whether a lost key can be replaced by e-mail. */
+  mails: boolean;
 };
 
 /** Answers with a page from `billing/views/`. Every value is escaped by the template engine. */
@@ -49,15 +51,33 @@ export function planText(plan: Plan) {
     description: plan.description,
     price: priceText(plan.price),
     limits: plan.limits.map(windowText),
-    quota: plan.quota === null ? 'No monthly quota' : `${plan.quota.toLocaleString('en')} requests a month`,
+    quota: quotaText(plan),
+    terms: termTexts(plan),
     features: plan.features.map(featureText),
   };
+}
+
+function quotaText({ quota, quotaPer }: Plan): string {
+  if (quota === null) return 'No monthly quota';
+  return `${quota.toLocaleString('en')} requests ${quotaPer === 'month' ? 'a month' : 'in all'}`;
+}
+
+function termTexts({ trial, accessDays }: Plan): string[] {
+  const texts: string[] = [];
+  if (trial) texts.push(`${trial.days} day${trial.days === 1 ? '' : 's'} free to try`);
+  if (accessDays !== null) texts.push(`Works for ${accessDays} day${accessDays === 1 ? '' : 's'}`);
+  return texts;
 }
 
 /** `email-support` as `Email support`. */
 function featureText(feature: string): string {
   const words = feature.replaceAll(/[-_.]/g, ' ');
   return words.charAt(0).toUpperCase() + words.slice(1);
+}
+
+/** A day as a page shows it, in UTC: `21 November 2026`. */
+export function dayText(timeMs: number): string {
+  return new Intl.DateTimeFormat('en-GB', { dateStyle: 'long', timeZone: 'UTC' }).format(timeMs);
 }
 
 /** A moment as a page shows it, in UTC: `21 November 2026, 09:30 UTC`. */

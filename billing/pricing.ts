@@ -1,17 +1,15 @@
 import express, { type Router } from 'express';
 import type { Billing } from './context.ts';
 import { planText, sendPage } from './pages.ts';
-import { allowFormsTo } from './security-headers.ts';
+import { allowFormsToStripe } from './security-headers.ts';
 
 /** The pricing page at `/`, and the same as JSON at `/billing/plans`. */
 export function pricingRoutes({ config, mode, plans }: Billing): Router {
   const router = express.Router();
   const sold = plans.plans.filter((plan) => !plan.hidden);
   const isPurchasable = (planId: string) => plans.priceForPlan(planId, mode) !== undefined;
-  // A form's answer may send the browser on to Stripe, and browsers hold redirects to form-action too.
-  const checkoutOrigins = config.stripe?.apiBase ? [new URL(config.stripe.apiBase).origin] : ['https:'];
 
-  router.get('/', allowFormsTo(checkoutOrigins), (_request, response) => {
+  router.get('/', allowFormsToStripe(config), (_request, response) => {
     sendPage(response, 'pricing', {
       plans: sold.map((plan) => ({ ...planText(plan), purchasable: isPurchasable(plan.id) })),
       gatewayUrl: config.publicGatewayUrl,
@@ -34,7 +32,10 @@ export function pricingRoutes({ config, mode, plans }: Billing): Router {
           requests,
           window_seconds: seconds,
         })),
-        quota: plan.quota === null ? null : { requests: plan.quota, period: 'month' },
+        quota: plan.quota === null ? null : { requests: plan.quota, period: plan.quotaPer },
+        per_unit: plan.perUnit,
+        access_days: plan.accessDays,
+        trial_days: plan.trial?.days ?? null,
         features: plan.features,
         purchasable: isPurchasable(plan.id),
       })),

@@ -1,5 +1,6 @@
 import type { RequestHandler } from 'express';
 import helmet from 'helmet';
+import type { Config } from '../shared/config.ts';
 
 const DIRECTIVES = {
   'default-src': ["'none'"],
@@ -30,10 +31,11 @@ export function securityHeaders(https: boolean): RequestHandler[] {
   ];
 }
 
-/** Lets the forms of one page lead to other origins. */
-export function allowFormsTo(origins: readonly string[]): RequestHandler {
+/** Lets the forms of one page lead to Stripe: browsers hold the redirects that answer a form to its policy too. */
+export function allowFormsToStripe({ stripe }: Pick<Config, 'stripe'>): RequestHandler {
+  const stripePages = stripe?.apiBase ? new URL(stripe.apiBase).origin : 'https:';
   return helmet.contentSecurityPolicy({
     useDefaults: false,
-    directives: { ...DIRECTIVES, 'form-action': ["'self'", ...origins] },
+    directives: { ...DIRECTIVES, 'form-action': ["'self'", stripePages] },
   });
 }

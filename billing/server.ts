@@ -11,8 +11,15 @@ import { checkoutRoutes } from './checkout.ts';
 import type { Billing } from './context.ts';
 import { healthRoutes } from './health.ts';
 import { InboxWorker } from './inbox-worker.ts';
+import type { MailContext } from './mail.ts';
+import { Mailer } from './mailer.ts';
+import { ManageDesk, manageRoutes } from './manage.ts';
 import { type PageFrame, sendPage, wantsPage } from './pages.ts';
+import { portalRoutes } from './portal.ts';
 import { pricingRoutes } from './pricing.ts';
+import { HourlyReconcile } from './reconcile-hourly.ts';
+import { recoverRoutes } from './recover.ts';
+import { rotateKeyRoutes } from './rotate-key.ts';
 import { securityHeaders } from './security-headers.ts';
 import type { SettleContext } from './settle.ts';
 import { createStripe } from './stripe-client.ts';
@@ -30,7 +37,8 @@ export type BillingServer = {
 };
 
 /**
- * Starts billing: pages and API on `config.billingPort`, the inbox worker, the hourly sweep of expired reveals.
+ * Starts billing: pages and API on `config.billingPort`, the inbox worker, reconciling with Stripe at the start and every
+ * hour, the hourly sweep of expired reveals.
  *
  * @throws ConfigError without a Stripe key; KeystoreOpenError when the keystore belongs to the other mode
  */
@@ -38,6 +46,8 @@ export async function startBilling(options: {
   config: Config;
   keystore: Keystore;
   log: Logger;
+  /** Whether to reconcile with Stripe at the start and every hour; yes unless said otherwise. */
+  reconciles?: boolean;
 }): Promise<BillingServer> {
   const { config, keystore } = options;
   const log = options.log.child({ room: 'billing' });
@@ -46,7 +56,7 @@ export async function startBilling(options: {
       { variable: 'STRIPE_SECRET_KEY', message: 'is required: billing asks Stripe what was paid' },
     ]);
   await keystore.bindMode(config.stripe.mode);
-  const context: SettleContext = {
+  const context: SettleContext & { mail: MailContext | null } = {
     stripe: createStripe(config.stripe),
     mode: config.stripe.mode,
     keystore,
@@ -54,11 +64,13 @@ export async function startBilling(options: {
     keyPrefix: config.keyPrefix,
     ownOrigins: [new URL(config.publicBillingUrl).origin, ...config.redirectOrigins],
     log,
+    mail: config.mail && { mailer: new Mailer(config.mail, config.supportEmail), config },
   };
   if (config.production && config.trustedProxyList.length === 0) {
     log.warn('TRUSTED_PROXIES is empty: behind a proxy, all buyers share one address and its limits');
   }
   const worker = new InboxWorker(context);
+  const hourly = new HourlyReconcile(context, () => worker.wake());
   const server = createServer(
     createApp({
       ...context,
@@ -73,6 +85,7 @@ export async function startBilling(options: {
     server.listen(config.billingPort, config.host, resolve);
   });
   worker.start();
+  if (options.reconciles ?? true) hourly.start();
   const sweep = () =>
     keystore
       .sweep()
@@ -91,7 +104,7 @@ export async function startBilling(options: {
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
       server.closeIdleConnections();
       const cut = setTimeout(() => server.closeAllConnections(), DRAIN_MS);
-      await Promise.all([closed, worker.stop(DRAIN_MS)]);
+      await Promise.all([closed, worker.stop(DRAIN_MS), hourly.stop(DRAIN_MS)]);
       clearTimeout(cut);
     },
   };
@@ -107,6 +120,7 @@ function createApp(billing: Billing): express.Express {
     productName: config.productName,
     supportEmail: config.supportEmail,
     sandbox: config.stripe?.apiBase != null,
+    mails: config.mail !== null,
   } satisfies PageFrame;
   app.use(requestLog(log), ...securityHeaders(config.publicBillingUrl.startsWith('https:')));
   app.use(
@@ -117,11 +131,16 @@ function createApp(billing: Billing): express.Express {
       setHeaders: (response) => response.setHeader('Cache-Control', 'public, max-age=300'),
     }),
   );
+  const desk = new ManageDesk(billing);
   app.use(
     webhookRoutes(billing),
     pricingRoutes(billing),
     checkoutRoutes(billing),
     successRoutes(billing),
+    manageRoutes(desk),
+    portalRoutes(desk),
+    rotateKeyRoutes(desk),
+    recoverRoutes(billing),
     healthRoutes(billing),
   );
   app.use(() => {
@@ -168,6 +187,7 @@ function answerErrors({ log }: Billing): ErrorRequestHandler {
     response.status(answer.status);
     const retryAfter = answer.retry_after ?? (answer.status === 503 ? 5 : undefined);
     if (retryAfter !== undefined) response.set('Retry-After', String(retryAfter));
+    if (answer.status === 401) response.set('WWW-Authenticate', 'Bearer realm="billing"');
     if (wantsPage(request)) {
       // A page that was asked for recovers by itself; a form is not sent twice.
       const recovers = retryAfter !== undefined && request.method === 'GET';

@@ -1,9 +1,12 @@
 import type { Keystore, Purchase } from '../keystore/keystore.ts';
 import type { Mode } from '../shared/keys.ts';
 import type { Logger } from '../shared/log.ts';
-import type { Plan, PlanCatalogue } from '../shared/plans.ts';
+import type { PlanCatalogue } from '../shared/plans.ts';
+import { planSold, rulesOf, type Sold, snapshotOf } from './sold.ts';
 import type { StripeClient } from './stripe-client.ts';
-import { lookAtSession, lookAtSubscription, type SessionLook, type SubscriptionLook } from './stripe-look.ts';
+import { hadTrialBefore } from './stripe-customers.ts';
+import { lookAtSession, type SessionLook } from './stripe-look.ts';
+import { wasPaidFor } from './stripe-payments.ts';
 
 /** What settling works with. */
 export type SettleContext = {
@@ -21,6 +24,8 @@ export type SettleContext = {
 export type Settlement =
   | { outcome: 'provisioned' | 'already_provisioned'; purchase: Purchase }
   | { outcome: 'open' | 'processing' | 'failed' | 'canceled'; purchase: Purchase }
+  /** A trial that the plan gives a person only once: the key is made when the subscription is paid. */
+  | { outcome: 'trial_used'; purchase: Purchase }
   /** Paid, but its price stands for no plan (in this mode): an operator has to act, and the money is safe at Stripe. */
   | { outcome: 'unknown_price' | 'wrong_mode_price'; purchase: Purchase; priceIds: readonly string[] }
   | { outcome: 'not_found' }
@@ -38,6 +43,7 @@ export async function settle(context: SettleContext, sessionId: string, actor: s
   const { keystore, mode } = context;
   const look = await lookAtSession(context.stripe, sessionId);
   if (!look || look.mode !== mode) return { outcome: 'not_found' };
+  if (!look.sells) return { outcome: 'not_ours' };
   const session = { sessionId, mode, actor, ...(look.purchaseId ? { purchaseId: look.purchaseId } : {}) };
   switch (look.payment) {
     case 'open':
@@ -59,7 +65,7 @@ export async function settle(context: SettleContext, sessionId: string, actor: s
 }
 
 function recordWaiting({ keystore, plans, mode }: SettleContext, look: SessionLook): Promise<Purchase> {
-  const sold = planOf(plans, look.priceIds, mode);
+  const sold = planSold(plans, look.items, mode);
   return keystore.recordPurchase({
     sessionId: look.id,
     ...(look.purchaseId ? { purchaseId: look.purchaseId } : {}),
@@ -71,16 +77,17 @@ function recordWaiting({ keystore, plans, mode }: SettleContext, look: SessionLo
 
 async function provision(context: SettleContext, look: SessionLook, actor: string): Promise<Settlement> {
   const { keystore, plans, mode, keyPrefix, log } = context;
-  const sold = planOf(plans, look.priceIds, mode);
+  const sold = planSold(plans, look.items, mode);
+  const priceIds = look.items.map((item) => item.priceId);
   if (sold === 'unknown_price' && !couldBeOurs(context, look)) {
     log.warn(
-      { prices: look.priceIds, actor },
+      { prices: priceIds, actor },
       'A purchase of a price that stands for no plan was taken for that of another product',
     );
     return { outcome: 'not_ours' };
   }
   if (typeof sold === 'string') {
-    const failure = `${sold}: ${look.priceIds.join(', ') || 'no price'}`;
+    const failure = `${sold}: ${priceIds.join(', ') || 'no price'}`;
     const purchase = await keystore.endPurchase({
       sessionId: look.id,
       ...(look.purchaseId ? { purchaseId: look.purchaseId } : {}),
@@ -89,9 +96,22 @@ async function provision(context: SettleContext, look: SessionLook, actor: strin
       failure,
       actor,
     });
-    if (purchase.status !== 'provisioned') return { outcome: sold, purchase, priceIds: look.priceIds };
+    if (purchase.status !== 'provisioned') return { outcome: sold, purchase, priceIds };
     return { outcome: 'already_provisioned', purchase };
   }
+  if (await isRepeatedTrial(context, look, sold)) {
+    const purchase = await keystore.endPurchase({
+      sessionId: look.id,
+      ...(look.purchaseId ? { purchaseId: look.purchaseId } : {}),
+      mode,
+      status: 'pending',
+      failure: 'trial_used',
+      actor,
+    });
+    if (purchase.status !== 'provisioned') return { outcome: 'trial_used', purchase };
+    return { outcome: 'already_provisioned', purchase };
+  }
+  const { accessDays } = sold.plan;
   const result = await keystore.provisionPurchase({
     sessionId: look.id,
     ...(look.purchaseId ? { purchaseId: look.purchaseId } : {}),
@@ -100,7 +120,11 @@ async function provision(context: SettleContext, look: SessionLook, actor: strin
     priceId: sold.priceId,
     keyPrefix,
     buyer: { stripeCustomerId: look.stripeCustomerId, email: look.email },
-    subscription: look.subscription && { ...look.subscription, planId: sold.plan.id, priceId: sold.priceId },
+    subscription: look.subscription && snapshotOf(look.subscription, sold, undefined),
+    paymentIntentId: look.paymentIntentId,
+    quantity: sold.quantity,
+    accessMs: look.subscription || accessDays === null ? null : accessDays * 86_400_000,
+    rulesOf: rulesOf(plans),
     amountTotal: look.amountTotal,
     currency: look.currency,
     actor,
@@ -122,59 +146,16 @@ function couldBeOurs({ ownOrigins }: SettleContext, look: SessionLook): boolean 
   );
 }
 
-/** What a look at a subscription came to. `not_ours`: it sells something else in the same Stripe account. */
-export type SubscriptionOutcome =
-  | 'updated'
-  | 'unchanged'
-  | 'stale'
-  | 'not_ours'
-  | 'not_found'
-  | 'unknown_price'
-  | 'wrong_mode_price';
-
-/**
- * Writes a subscription as it is at Stripe now. When its price stands for no plan any more, status and period are
- * written all the same and the plan stays as it was: paying customers keep what they have, and the operator is told.
- *
- * @throws ProblemError when Stripe cannot be asked; KeystoreError when nothing could be written
- */
-export async function settleSubscription(
-  context: SettleContext,
-  subscriptionId: string,
-  actor: string,
-): Promise<{ outcome: SubscriptionOutcome; priceIds: readonly string[] }> {
-  const { keystore, plans, mode } = context;
-  const look = await lookAtSubscription(context.stripe, subscriptionId);
-  if (!look || look.mode !== mode) return { outcome: 'not_found', priceIds: [] };
-  const { priceIds } = look;
-  const sold = planOf(plans, priceIds, mode);
-  const known = await keystore.findSubscription(subscriptionId);
-  if (typeof sold === 'string' && !known) return { outcome: 'not_ours', priceIds };
-  const kept =
-    typeof sold === 'string'
-      ? (known as { planId: string; priceId: string })
-      : { planId: sold.plan.id, priceId: sold.priceId };
-  const outcome = await keystore.syncSubscription({
-    mode,
-    buyer: { stripeCustomerId: look.stripeCustomerId, email: look.email },
-    subscription: snapshotOf(look, kept),
-    actor,
-  });
-  return { outcome: typeof sold === 'string' ? sold : outcome, priceIds };
-}
-
-function snapshotOf(look: SubscriptionLook, { planId, priceId }: { planId: string; priceId: string }) {
-  const { id, status, currentPeriodEnd, cancelAtPeriodEnd, fetchedAt } = look;
-  return { id, planId, priceId, status, currentPeriodEnd, cancelAtPeriodEnd, fetchedAt };
-}
-
-/** The first of these prices that stands for a plan; else why none does. */
-function planOf(
-  plans: PlanCatalogue,
-  priceIds: readonly string[],
-  mode: Mode,
-): { plan: Plan; priceId: string } | 'unknown_price' | 'wrong_mode_price' {
-  const found = priceIds.map((priceId) => ({ priceId, plan: plans.planForPrice(priceId, mode) }));
-  for (const { priceId, plan } of found) if (typeof plan !== 'string') return { plan, priceId };
-  return found.some(({ plan }) => plan === 'wrong_mode') ? 'wrong_mode_price' : 'unknown_price';
+/** Whether this is a trial of a plan that gives a person one only, not the person's first, and nothing was paid for it since. */
+async function isRepeatedTrial(context: SettleContext, look: SessionLook, sold: Sold): Promise<boolean> {
+  const { stripe, plans, mode } = context;
+  const { subscription, stripeCustomerId, email } = look;
+  if (!sold.plan.trial?.once || !subscription?.trialEnd) return false;
+  const before = await hadTrialBefore(
+    stripe,
+    { stripeCustomerId, email, before: subscription.createdAt, subscriptionId: subscription.id },
+    (priceId) => typeof plans.planForPrice(priceId, mode) !== 'string',
+  );
+  // The end of the trial brings no money yet: a first payment that fails would else give a key, and grace on top.
+  return before && !(await wasPaidFor(stripe, subscription.id));
 }

@@ -85,7 +85,7 @@ async function ensureProduct(stripe: Stripe, plan: Plan): Promise<Stripe.Product
  * Creates an object once, however many of us ask for it at the same moment. Stripe repeats the first answer for a day,
  * also when the object has been archived or deleted since: then it is made anew, at worst twice.
  */
-async function createOnce<T extends { id: string; active: boolean }>(
+export async function createOnce<T extends { id: string; active: boolean }>(
   kind: string,
   params: object,
   create: (options: { idempotencyKey: string }) => Promise<T>,

@@ -20,6 +20,8 @@ export async function openCheckout(
     successUrl: string;
     cancelUrl: string;
     email: string | null;
+    /** Days of a trial the subscription begins with; `null`: none. */
+    trialDays: number | null;
     idempotencyKey: string | null;
   },
 ): Promise<{ sessionId: string; url: string }> {
@@ -33,7 +35,14 @@ export async function openCheckout(
         cancel_url: input.cancelUrl,
         metadata,
         // A session's metadata does not reach what it creates.
-        ...(input.recurring ? { subscription_data: { metadata } } : { customer_creation: 'always' as const }),
+        ...(input.recurring
+          ? {
+              subscription_data: {
+                metadata,
+                ...(input.trialDays === null ? {} : { trial_period_days: input.trialDays }),
+              },
+            }
+          : { customer_creation: 'always' as const }),
         ...(input.email ? { customer_email: input.email } : {}),
       },
       input.idempotencyKey ? { idempotencyKey: input.idempotencyKey } : {},

@@ -1,6 +1,7 @@
 import Stripe from 'stripe';
 import type { StripeConfig } from '../shared/config.ts';
 import { ProblemError } from '../shared/problems.ts';
+import { pacedHttpClient } from './stripe-pace.ts';
 
 /** The account that billing talks to; only billing/stripe* calls it. */
 export type StripeClient = Stripe;
@@ -16,12 +17,13 @@ const PATIENCE = {
 
 /** Stripe's official client for the configured account. */
 export function createStripe(
-  config: Pick<StripeConfig, 'secretKey' | 'apiBase'>,
+  config: Pick<StripeConfig, 'secretKey' | 'apiBase' | 'requestsPerSecond'>,
   use: keyof typeof PATIENCE = 'inbox',
 ): Stripe {
   const base = config.apiBase ? new URL(config.apiBase) : null;
   return new Stripe(config.secretKey, {
     ...PATIENCE[use],
+    ...(use === 'inbox' ? { httpClient: pacedHttpClient(config.requestsPerSecond) } : {}),
     telemetry: false,
     appInfo: { name: 'Tollgate' },
     ...(base && {
@@ -55,6 +57,20 @@ export async function lookUp<T>(call: () => Promise<T>): Promise<T | null> {
     if (error instanceof Stripe.errors.StripeInvalidRequestError && error.code === 'resource_missing')
       return null;
     throw toProblem(error);
+  }
+}
+
+/** Every page of one of Stripe's lists. @throws ProblemError `stripe_unavailable`, `stripe_refused` */
+export async function* pages<T extends { id: string }>(
+  list: (after: { starting_after?: string }) => Promise<{ data: T[]; has_more: boolean }>,
+): AsyncGenerator<T[]> {
+  let after: { starting_after?: string } = {};
+  for (;;) {
+    const page = await callStripe(() => list(after));
+    yield page.data;
+    const last = page.data.at(-1);
+    if (!page.has_more || !last) return;
+    after = { starting_after: last.id };
   }
 }
 

@@ -1,7 +1,8 @@
 import Stripe from 'stripe';
 import { z } from 'zod';
-import type { ReceivedEvent } from '../keystore/keystore.ts';
+import type { EventObject, ReceivedEvent } from '../keystore/keystore.ts';
 import { ProblemError } from '../shared/problems.ts';
+import { isHandled, readEventObject, readThinObject } from './stripe-events.ts';
 
 /** Seconds a signature is good for (Stripe's default). */
 export const SIGNATURE_TOLERANCE_S = 300;
@@ -18,11 +19,22 @@ const eventSchema = z.object({
   livemode: z.boolean(),
   api_version: z.string().nullish(),
   created: z.int(),
-  data: z.object({ object: z.object({ id: z.string().max(255).nullish() }) }),
+  data: z.object({ object: z.unknown() }),
+});
+
+/** A thin event (API v2): it names what it is about, and leaves the rest to a look. */
+const thinEventSchema = z.object({
+  id: z.string().min(1).max(255),
+  object: z.literal('v2.core.event'),
+  type: z.string().min(1).max(255),
+  livemode: z.boolean(),
+  created: z.iso.datetime({ offset: true }),
+  related_object: z.object({ id: z.string().max(255).nullish() }).nullish(),
+  snapshot_event: z.string().max(255).nullish(),
 });
 
 /**
- * Checks a webhook's signature over the raw body, then reads the event.
+ * Checks a webhook's signature over the raw body, then reads the event, in full or thin.
  *
  * @throws ProblemError `invalid_signature`, `stale_signature`, `invalid_request` (signed, but no event)
  */
@@ -39,19 +51,55 @@ export function readSignedEvent(body: Buffer, signature: string | undefined, sec
       : new ProblemError('invalid_signature', SIGNATURE_DETAIL.invalid);
   }
   const payload = body.toString('utf8');
-  let parsed: z.infer<typeof eventSchema>;
   try {
-    parsed = eventSchema.parse(JSON.parse(payload));
+    return readEvent(JSON.parse(payload), payload);
   } catch {
     throw new ProblemError('invalid_request', 'The body is signed but is not a Stripe event.');
   }
+}
+
+/**
+ * Reads an event as Stripe sends or lists it.
+ *
+ * @throws ZodError when it is none
+ */
+export function readEvent(event: unknown, payload = JSON.stringify(event)): ReceivedEvent {
+  if ((event as { object?: unknown } | null)?.object === 'v2.core.event') {
+    const thin = thinEventSchema.parse(event);
+    const object = readThinObject({
+      type: thin.type,
+      relatedId: thin.related_object?.id ?? null,
+      snapshotId: thin.snapshot_event ?? null,
+    });
+    return {
+      id: thin.id,
+      type: thin.type,
+      mode: thin.livemode ? 'live' : 'test',
+      apiVersion: null,
+      object,
+      customer: null,
+      outcome: outcomeWithout(object, thin.type),
+      payload,
+      createdAt: Date.parse(thin.created),
+    };
+  }
+  const full = eventSchema.parse(event);
+  const { object, customer } = readEventObject(full.type, full.data.object);
   return {
-    id: parsed.id,
-    type: parsed.type,
-    mode: parsed.livemode ? 'live' : 'test',
-    apiVersion: parsed.api_version ?? null,
-    objectId: parsed.data.object.id ?? null,
+    id: full.id,
+    type: full.type,
+    mode: full.livemode ? 'live' : 'test',
+    apiVersion: full.api_version ?? null,
+    object,
+    customer,
+    outcome: outcomeWithout(object, full.type),
     payload,
-    createdAt: parsed.created * 1000,
+    createdAt: full.created * 1000,
   };
+}
+
+/** Most of an account's events make us look at nothing, and an invoice without a subscription bills for something else. */
+function outcomeWithout(object: EventObject | null, type: string): string | null {
+  if (object) return null;
+  return isHandled(type) ? 'not_ours' : 'unhandled';
 }

@@ -1,18 +1,26 @@
 import express, { type Request, type Response, type Router } from 'express';
 import { z } from 'zod';
-import type { Claim, RevealState } from '../keystore/keystore.ts';
+import type { Replacement, RevealState } from '../keystore/keystore.ts';
 import type { ProblemCode } from '../shared/problems.ts';
 import { ProblemError } from '../shared/problems.ts';
 import { AddressLimit } from './address-limit.ts';
 import type { Billing } from './context.ts';
+import { showKey } from './key-page.ts';
 import { onlyBy, parsedBody } from './methods.ts';
 import { planText, sendPage, timeText, wantsPage } from './pages.ts';
+import { RateLimit } from './rate-limit.ts';
 import { type Settlement, settle } from './settle.ts';
 
+/** Until when a repeated trial is paid may be weeks: no need to look often, seconds. */
+const TRIAL_RELOAD_S = 300;
+
 const sessionIdSchema = z.string().regex(/^cs_(test|live)_[0-9A-Za-z]{1,240}$/);
+const keyIdSchema = z.string().regex(/^[0-9A-Za-z]{12}$/);
 
 /** How often an address may ask in a minute for sessions that do not exist: each is a call to Stripe. */
 const MISSES_A_MINUTE = 60;
+/** How often Stripe is looked at in a minute for one session that waits: its page asks every few seconds. */
+const LOOKS_A_MINUTE = 60;
 
 /** Where a purchase stands, from the buyer's point of view. */
 export type SuccessState =
@@ -22,20 +30,41 @@ export type SuccessState =
       keyId: string;
       lastFour: string;
       at: number | null;
+      /** Until when the buyer can say that the key never arrived, and get another; `null`: not (any more). */
+      replaceableUntil: number | null;
     }
   | {
-      /** `open`: the buyer has not paid yet; `pending`: paid, and Stripe waits for the money. */
-      status: 'open' | 'pending' | 'payment_failed' | 'canceled' | 'unknown_price';
+      /**
+       * `open`: the buyer has not paid yet; `pending`: paid, and Stripe waits for the money; `trial_used`: not the
+       * buyer's first trial, so the key comes with the first payment.
+       */
+      status: 'open' | 'pending' | 'trial_used' | 'payment_failed' | 'canceled' | 'unknown_price';
       purchaseId: string;
       createdAt: number;
     }
   | { status: 'not_found' };
 
-/** `GET /billing/success` says where the purchase stands and never shows a key; `POST /billing/success/claim` shows it once. */
+/**
+ * `GET /billing/success` says where the purchase stands and never shows a key; `POST /billing/success/claim` shows it
+ * once; `POST /billing/success/replace` makes a new one where that showing was lost on the way.
+ */
 export function successRoutes(billing: Billing): Router {
   const router = express.Router();
-  const misses = new AddressLimit(MISSES_A_MINUTE, 60);
-  const look = (request: Request, sessionId: string) => stateOf(billing, request, sessionId, misses);
+  const limits = {
+    misses: new AddressLimit(MISSES_A_MINUTE, 60),
+    looks: new RateLimit(LOOKS_A_MINUTE, 60, 'This page was loaded too often.'),
+  };
+  const look = (request: Request, sessionId: string) => stateOf(billing, request, sessionId, limits);
+  const form = [
+    express.json({ limit: '4kb' }),
+    express.urlencoded({ extended: false, limit: '4kb' }),
+    parsedBody,
+  ];
+  const refuse = (request: Request, response: Response, sessionId: string, state: SuccessState) => {
+    if (!wantsPage(request)) throw refusal(state);
+    response.status(refusal(state).toProblem().status);
+    showState(billing, response, state, sessionId);
+  };
 
   router.get('/billing/success', async (request, response) => {
     const sessionId = readSessionId(billing, request.query.session_id);
@@ -45,32 +74,75 @@ export function successRoutes(billing: Billing): Router {
     else response.json(stateJson(state));
   });
 
-  router.post(
-    '/billing/success/claim',
-    express.json({ limit: '4kb' }),
-    express.urlencoded({ extended: false, limit: '4kb' }),
-    parsedBody,
-    async (request, response) => {
-      const sessionId = readSessionId(billing, request.body?.session_id);
-      const before = await look(request, sessionId);
-      const claim =
-        before.status === 'ready'
-          ? await billing.keystore.claimReveal({ sessionId, actor: 'success_page' })
-          : null;
-      if (claim?.outcome === 'claimed') {
-        billing.log.info({ key: claim.keyId, purchase: claim.purchase.id }, 'Key claimed');
-        showKey(billing, request, response, claim, sessionId);
-        return;
-      }
-      const state = claim ? await look(request, sessionId) : before;
-      if (!wantsPage(request)) throw refusal(state);
-      response.status(refusal(state).toProblem().status);
-      showState(billing, response, state, sessionId);
-    },
-  );
+  router.post('/billing/success/claim', ...form, async (request, response) => {
+    const sessionId = readSessionId(billing, request.body?.session_id);
+    const before = await look(request, sessionId);
+    const claim =
+      before.status === 'ready'
+        ? await billing.keystore.claimReveal({ sessionId, actor: 'success_page' })
+        : null;
+    if (claim?.outcome === 'claimed') {
+      billing.log.info({ key: claim.keyId, purchase: claim.purchase.id }, 'Key claimed');
+      await showKey(billing, request, response, claim, successAddress(sessionId));
+      return;
+    }
+    refuse(request, response, sessionId, claim ? await look(request, sessionId) : before);
+  });
+
+  router.post('/billing/success/replace', ...form, async (request, response) => {
+    const sessionId = readSessionId(billing, request.body?.session_id);
+    const keyId = keyIdSchema.safeParse(request.body?.key_id);
+    if (!keyId.success) {
+      throw new ProblemError('invalid_request', 'The key to replace is not named.', {
+        errors: [{ field: 'key_id', message: 'is the id of the key that was shown' }],
+      });
+    }
+    const state = await look(request, sessionId);
+    if (state.status !== 'claimed') {
+      if (state.status === 'ready')
+        throw new ProblemError('invalid_request', 'This key was not shown yet: claim it.');
+      refuse(request, response, sessionId, state);
+      return;
+    }
+    const replacement = await billing.keystore.replaceUnused({
+      sessionId,
+      keyId: keyId.data,
+      actor: 'success_page',
+    });
+    if (replacement.outcome === 'replaced') {
+      const { purchase } = replacement;
+      billing.log.info({ old: keyId.data, key: replacement.keyId, purchase: purchase.id }, 'Key replaced');
+      const shown = { ...replacement, replaces: { keyId: keyId.data, worksUntil: null } };
+      await showKey(billing, request, response, shown, successAddress(sessionId));
+      return;
+    }
+    const problem = notReplaced(replacement.outcome);
+    if (!wantsPage(request)) throw problem;
+    response.status(problem.toProblem().status);
+    showState(billing, response, await look(request, sessionId), sessionId, problem);
+  });
+  router.all('/billing/success/replace', onlyBy('POST'));
   router.all('/billing/success/claim', onlyBy('POST'));
   router.all('/billing/success', onlyBy('GET'));
   return router;
+}
+
+function successAddress(sessionId: string): string {
+  return `/billing/success?session_id=${sessionId}`;
+}
+
+/** Why a key that was shown has no replacement. */
+function notReplaced(outcome: Exclude<Replacement['outcome'], 'replaced'>): ProblemError {
+  switch (outcome) {
+    case 'used':
+      return new ProblemError('key_in_use', 'This key has been used, so it did arrive.');
+    case 'too_late':
+      return new ProblemError('replace_too_late', 'This key was shown more than 24 hours ago.');
+    case 'superseded':
+      return new ProblemError('already_replaced', 'This key was replaced or switched off before.');
+    default:
+      return new ProblemError('purchase_not_found', 'This purchase has no such key.');
+  }
 }
 
 /** @throws ProblemError `purchase_not_found` when it cannot be the id of a session of this mode */
@@ -98,14 +170,16 @@ async function stateOf(
   billing: Billing,
   request: Request,
   sessionId: string,
-  misses: AddressLimit,
+  { misses, looks }: { misses: AddressLimit; looks: RateLimit },
 ): Promise<SuccessState> {
   const known = await billing.keystore.findReveal(sessionId);
   if (known?.reveal) return revealedState(known);
+  // First what an address may try: made-up ids are then not even remembered to be counted by.
   await misses.spend(request);
   let missed = false;
   let settlement: Settlement;
   try {
+    await looks.spend(sessionId);
     settlement = await settle(billing, sessionId, 'success_page');
     missed = settlement.outcome === 'not_found';
   } finally {
@@ -129,7 +203,8 @@ function revealedState({ purchase, reveal }: RevealState): SuccessState {
     expired: reveal.expiresAt,
     revoked: null,
   }[reveal.state];
-  return { status, planId: purchase.planId ?? '', keyId: reveal.keyId, lastFour: reveal.lastFour, at };
+  const { keyId, lastFour, replaceableUntil } = reveal;
+  return { status, planId: purchase.planId ?? '', keyId, lastFour, at, replaceableUntil };
 }
 
 function unprovisionedState(settlement: Settlement): SuccessState {
@@ -144,7 +219,8 @@ function unprovisionedState(settlement: Settlement): SuccessState {
     case 'wrong_mode_price':
       return { status: 'unknown_price', ...about };
     case 'open':
-      return { status: 'open', ...about };
+    case 'trial_used':
+      return { status: settlement.outcome, ...about };
     default:
       return { status: 'pending', ...about };
   }
@@ -160,18 +236,26 @@ function stateJson(state: Exclude<SuccessState, { status: 'not_found' }>): objec
       ...(state.at === null
         ? {}
         : { [state.status === 'claimed' ? 'claimed_at' : 'claim_until']: new Date(state.at).toISOString() }),
+      ...(state.status === 'claimed'
+        ? {
+            replaceable_until:
+              state.replaceableUntil === null ? null : new Date(state.replaceableUntil).toISOString(),
+          }
+        : {}),
     };
   }
   return {
     status: state.status,
     purchase_id: state.purchaseId,
-    ...(isWaiting(state) ? { poll_after_ms: 2000 } : {}),
+    ...(isWaiting(state)
+      ? { poll_after_ms: state.status === 'trial_used' ? TRIAL_RELOAD_S * 1000 : 2000 }
+      : {}),
   };
 }
 
 /** Whether looking again later can show something else. */
 function isWaiting(state: SuccessState): state is Extract<SuccessState, { purchaseId: string }> {
-  return state.status === 'open' || state.status === 'pending';
+  return state.status === 'open' || state.status === 'pending' || state.status === 'trial_used';
 }
 
 /** Why there is nothing to claim. */
@@ -185,6 +269,7 @@ function refusal(state: SuccessState): ProblemError {
     pending: 'payment_pending',
     payment_failed: 'payment_failed',
     canceled: 'purchase_canceled',
+    trial_used: 'trial_used',
     unknown_price: 'unknown_price',
     not_found: 'purchase_not_found',
   };
@@ -202,52 +287,32 @@ function refusal(state: SuccessState): ProblemError {
   return new ProblemError(codes[state.status]);
 }
 
-function showKey(
+function showState(
   billing: Billing,
-  request: Request,
   response: Response,
-  claim: Extract<Claim, { outcome: 'claimed' }>,
+  state: SuccessState,
   sessionId: string,
+  problem?: ProblemError,
 ): void {
-  const { config, plans, mode } = billing;
-  const plan = plans.plan(claim.purchase.planId ?? '');
-  const curl = `curl -H "X-API-Key: ${claim.plaintext}" ${config.publicGatewayUrl}/whoami`;
-  if (wantsPage(request)) {
-    sendPage(response, 'key', {
-      key: claim.plaintext,
-      keyId: claim.keyId,
-      plan: plan && planText(plan),
-      curl,
-      sessionId,
-    });
-    return;
-  }
-  response.json({
-    key: claim.plaintext,
-    key_id: claim.keyId,
-    last_four: claim.lastFour,
-    mode,
-    plan: claim.purchase.planId,
-    limits:
-      plan?.limits.map(({ name, requests, seconds }) => ({ name, requests, window_seconds: seconds })) ?? [],
-    quota: plan?.quota ?? null,
-    gateway_url: config.publicGatewayUrl,
-    curl,
-  });
-}
-
-function showState(billing: Billing, response: Response, state: SuccessState, sessionId: string): void {
   const plan = 'planId' in state ? billing.plans.plan(state.planId) : undefined;
   if (state.status === 'not_found') response.status(404);
-  if (isWaiting(state)) response.set('Refresh', String(secondsToReload(Date.now() - state.createdAt)));
+  if (isWaiting(state)) {
+    const seconds =
+      state.status === 'trial_used' ? TRIAL_RELOAD_S : secondsToReload(Date.now() - state.createdAt);
+    response.set('Refresh', String(seconds));
+  }
+  const replaceable = 'replaceableUntil' in state && state.replaceableUntil !== null;
   sendPage(response, 'success', {
     status: state.status,
-    sessionId: state.status === 'ready' ? sessionId : null,
+    sessionId: state.status === 'ready' || replaceable ? sessionId : null,
+    address: successAddress(sessionId),
+    problem: problem?.toProblem(),
     plan: plan && planText(plan),
     lastFour: 'lastFour' in state ? state.lastFour : null,
     keyId: 'keyId' in state ? state.keyId : null,
     purchaseId: 'purchaseId' in state ? state.purchaseId : null,
     at: 'at' in state && state.at !== null ? timeText(state.at) : null,
+    replaceableUntil: replaceable ? timeText(state.replaceableUntil as number) : null,
     slow: 'createdAt' in state && Date.now() - state.createdAt > 60_000,
   });
 }

@@ -50,7 +50,7 @@ it('takes an event on both addresses, once', async () => {
   const again = await deliver(JSON.stringify(first), { path: '/stripe/webhook' });
   expect([again.status, await again.json()]).toEqual([200, { received: true, duplicate: true }]);
   await vi.waitFor(async () =>
-    expect(await stored(first.id)).toMatchObject({ status: 'processed', attempts: 1 }),
+    expect(await stored(first.id)).toMatchObject({ status: 'processed', outcome: 'unhandled' }),
   );
 });
 
@@ -191,7 +191,9 @@ it('an event left in the inbox by a stop is worked off after the start, by askin
     type: left!.type,
     mode: 'test',
     apiVersion: null,
-    objectId: sessionId,
+    object: { kind: 'session', id: sessionId },
+    customer: null,
+    outcome: null,
     payload: JSON.stringify(left),
     createdAt: Date.now(),
   });
@@ -209,7 +211,9 @@ it('an event that Stripe no longer knows fails for good, and is kept', async () 
     type: lost.type,
     mode: 'test',
     apiVersion: null,
-    objectId: lost.data.object.id,
+    object: { kind: 'session', id: lost.data.object.id },
+    customer: null,
+    outcome: null,
     payload: JSON.stringify(lost),
     createdAt: Date.now(),
   });
@@ -246,4 +250,44 @@ it('events in any order, each many times, make one key', async () => {
   );
   await vi.waitFor(async () => expect(await test.keystore.inboxDepth()).toEqual({ pending: 0, failed: 0 }));
   expect(await test.keystore.listKeys({ limit: 10 })).toHaveLength(1);
+});
+
+it('thin events alone do it: a purchase, its renewal that fails, its end', async () => {
+  const { secret } = test.sandbox.listen(`${test.url}/billing/webhook`, { thin: true });
+  await test.restart({ STRIPE_WEBHOOK_SECRET: secret });
+  const sessionId = await test.buy('pro');
+  await test.control('/delivery', { mode: 'concurrent' });
+  const subscription = async () => {
+    const { keyId } = (await test.keystore.findPurchase(sessionId))!;
+    return (await test.keystore.findKeyFacts(keyId ?? ''))?.subscription;
+  };
+  await vi.waitFor(async () => expect(await subscription()).toMatchObject({ status: 'active' }), 10_000);
+  const { id } = (await subscription())!;
+  await test.control('/charges/fail_next', { count: 1 });
+  await test.control('/clock', { advance_seconds: 32 * 86_400 });
+  await vi.waitFor(async () => expect(await subscription()).toMatchObject({ status: 'past_due' }), 10_000);
+  await test.stripe.subscriptions.cancel(id);
+  await vi.waitFor(async () => expect(await subscription()).toMatchObject({ status: 'canceled' }), 10_000);
+  const kept = await test.keystore.listEvents({ limit: 500 });
+  expect(kept.map(({ type }) => type)).toEqual(
+    expect.arrayContaining(['v1.checkout.session.completed', 'v1.invoice.payment_failed']),
+  );
+  expect(kept.filter(({ type }) => !type.startsWith('v1.'))).toEqual([]);
+  expect(JSON.stringify(kept)).not.toContain(sessionId);
+});
+
+it('a thin event of something else is kept, and one that is malformed refused', async () => {
+  const thin = {
+    id: 'evt_thin_1',
+    object: 'v2.core.event',
+    type: 'v2.money_management.transaction.created',
+    livemode: false,
+    created: new Date().toISOString(),
+    related_object: { id: 'trxn_1', type: 'transaction', url: '/v2/transactions/trxn_1' },
+  };
+  expect((await deliver(JSON.stringify(thin))).status).toBe(200);
+  await vi.waitFor(async () => expect(await stored('evt_thin_1')).toMatchObject({ outcome: 'unhandled' }));
+  const { created: _created, ...malformed } = { ...thin, id: 'evt_thin_2' };
+  expect((await deliver(JSON.stringify(malformed))).status).toBe(400);
+  expect((await deliver(JSON.stringify({ ...thin, id: 'evt_thin_3', livemode: true }))).status).toBe(400);
 });

@@ -33,8 +33,12 @@ export function webhookRoutes(billing: Billing): Router {
     const outcome = await keystore.receiveEvent(event);
     response.json({ received: true, duplicate: outcome === 'duplicate' });
     if (outcome === 'duplicate') return;
-    const session = event.type.startsWith('checkout.session.') ? event.objectId : null;
-    worker.wake(session === null ? undefined : { eventId: event.id, sessionId: session });
+    const { object } = event;
+    if (event.outcome !== null) {
+      log.info({ events: [event.id], type: event.type, outcome: event.outcome }, 'Event kept: nothing to do');
+      return;
+    }
+    worker.wake(object?.kind === 'session' ? { eventId: event.id, sessionId: object.id } : undefined);
   });
   router.all(PATHS, onlyBy('POST'));
   return router;

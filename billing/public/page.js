@@ -19,7 +19,16 @@ for (const button of document.querySelectorAll('[data-copy]')) {
 const revealed = document.querySelector('[data-address]');
 if (revealed) history.replaceState(null, '', revealed.dataset.address);
 
+// A second click while the answer is on its way must not use up what is shown only once.
+for (const form of document.forms) {
+  form.addEventListener('submit', (event) => {
+    if (Date.now() - Number(form.dataset.sent ?? 0) < 5000) event.preventDefault();
+    else form.dataset.sent = Date.now();
+  });
+}
+
 // A key shown once must not come back from the browser's memory of the page.
 addEventListener('pageshow', (event) => {
+  for (const form of document.forms) delete form.dataset.sent;
   if (event.persisted && document.getElementById('key')) location.reload();
 });
