@@ -1,11 +1,10 @@
 import { rmSync, writeFileSync } from 'node:fs';
 import { crc32 } from 'node:zlib';
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import type { SubscriptionSnapshot } from '../keystore/keystore.ts';
 import { encodeBase62 } from '../shared/base62.ts';
 import { sqlitePath } from '../shared/config.ts';
 import { mintKey, parseKey } from '../shared/keys.ts';
-import { closeAll, closeLater, startTestGateway, startUpstream, type TestGateway } from '../test/gateways.ts';
+import { boughtKey, closeAll, closeLater, startTestGateway, startUpstream } from '../test/gateways.ts';
 import { newKeystoreUrl, openTestKeystore } from '../test/keystores.ts';
 import { HashQueue } from './hash-queue.ts';
 
@@ -20,45 +19,6 @@ const problemOf = async (response: Response) => {
   expect(body.status).toBe(response.status);
   return { status: response.status, code: body.code, body };
 };
-
-/** A key that was bought, with a subscription whose state the test sets. */
-async function boughtKey(gateway: TestGateway) {
-  const sessionId = `cs_test_${'a1B2'.repeat(14)}`;
-  const subscription: SubscriptionSnapshot = {
-    id: 'sub_1',
-    planId: 'open',
-    priceId: 'price_1',
-    status: 'active',
-    currentPeriodEnd: Date.UTC(2027, 0, 1),
-    cancelAtPeriodEnd: false,
-    fetchedAt: 1000,
-  };
-  const buyer = { stripeCustomerId: 'cus_1', email: 'buyer@example.com' };
-  await gateway.keystore.provisionPurchase({
-    sessionId,
-    mode: 'test',
-    planId: 'open',
-    priceId: 'price_1',
-    keyPrefix: 'tg',
-    buyer,
-    subscription,
-    amountTotal: 1900,
-    currency: 'usd',
-    actor: 'test',
-  });
-  const claim = await gateway.keystore.claimReveal({ sessionId, actor: 'test' });
-  if (claim.outcome !== 'claimed') throw new Error(claim.outcome);
-  return {
-    plaintext: claim.plaintext,
-    sync: (more: Partial<SubscriptionSnapshot>) =>
-      gateway.keystore.syncSubscription({
-        mode: 'test',
-        buyer,
-        subscription: { ...subscription, ...more },
-        actor: 'test',
-      }),
-  };
-}
 
 describe('who gets in', () => {
   it('a good key, in either header', async () => {
@@ -166,7 +126,7 @@ describe('who gets in', () => {
     expect(await get()).toMatchObject({
       status: 402,
       code: 'payment_past_due',
-      manage_url: 'https://buy.example.com',
+      manage_url: 'https://buy.example.com/billing/manage',
     });
     await sync({ status: 'active', fetchedAt: time });
     await vi.waitFor(async () => expect(await get()).toBe('in'), 1000);

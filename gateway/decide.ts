@@ -2,12 +2,13 @@ import type { KeyFacts } from '../keystore/keystore.ts';
 import { accessOf } from '../shared/access.ts';
 import type { Logger } from '../shared/log.ts';
 import type { Plan, PlanCatalogue } from '../shared/plans.ts';
-import { type ProblemCode, problemStatus } from '../shared/problems.ts';
 import { type Decision, type Refused, refused } from './decision.ts';
+import { EffectivePlans } from './effective-plans.ts';
 import { type Identify, wrongMode } from './identify.ts';
 import type { Windows, WindowsSpent } from './limits.ts';
+import { type BuyerPages, noAccess, placeToPay } from './no-access.ts';
 import type { Credential } from './presented-key.ts';
-import type { Quotas } from './quota.ts';
+import type { QuotaState, Quotas } from './quota.ts';
 
 /** What a decision is about. */
 export type Ask = {
@@ -23,8 +24,7 @@ type Options = {
   plans: Pick<PlanCatalogue, 'plan'>;
   windows: Windows;
   quotas: Quotas;
-  /** Where customers manage their subscription. */
-  manageUrl: string;
+  pages: BuyerPages;
   log: Logger;
 };
 
@@ -36,7 +36,8 @@ export type Decide = (ask: Ask, how: 'spend' | 'look') => Promise<Decision>;
  * room. Knows nothing of sockets; changes nothing but the counters it spends from.
  */
 export function createDecide(options: Options): Decide {
-  const { identify, plans, windows, quotas, manageUrl, log } = options;
+  const { identify, windows, quotas, pages, log } = options;
+  const plans = new EffectivePlans(options.plans);
   const missingPlans = new Set<string>();
 
   return async function decide({ credential, address, now }, how) {
@@ -48,23 +49,34 @@ export function createDecide(options: Options): Decide {
 
     const { mode } = identify;
     if (mode !== null && key.mode !== mode) return { ...wrongMode(key.mode, mode), key };
-    const plan = plans.plan(key.planId);
+    const plan = plans.of(key);
     const access = accessOf(key, key.subscription, plan ?? {}, now);
-    if (access.state !== 'active') return noAccess(access.code, key, manageUrl);
+    if (access.state !== 'active') return noAccess(access.code, key, pages);
     if (plan === undefined) return planMissing(key);
 
     if (how === 'look') {
       const states = await windows.look(key.rootId, plan.limits);
-      return { allowed: true, key, plan, access, windows: states, quota: quotas.look(key, plan.quota, now) };
+      return { allowed: true, key, plan, access, windows: states, quota: quotas.look(key, plan, now) };
     }
     const spent = await windows.spend(key.rootId, plan.limits);
-    if (spent.violated.length > 0) return windowFull(key, plan, spent, now);
-    if (!quotas.spend(key, plan.quota, now)) {
-      windows.giveBack(spent);
-      return quotaUsedUp(key, plan, spent, now);
+    if (spent.violated.length > 0) {
+      const quota = quotas.look(key, plan, now);
+      // Who has nothing left for ever is not told to come back when the window renews.
+      if (quota?.per === 'purchase' && quota.remaining === 0) return quotaUsedUp(key, plan, spent, quota);
+      return windowFull(key, plan, spent, quota);
     }
-    const quota = quotas.look(key, plan.quota, now);
-    return { allowed: true, key, plan, access, windows: spent.windows, quota };
+    if (!quotas.spend(key, plan, now)) {
+      await windows.giveBack(spent);
+      return quotaUsedUp(key, plan, spent, quotas.look(key, plan, now));
+    }
+    return {
+      allowed: true,
+      key,
+      plan,
+      access,
+      windows: spent.windows,
+      quota: quotas.look(key, plan, now),
+    };
   };
 
   /** The plan file lost a plan that people pay for: ours to mend, and worth one line, not one for each request. */
@@ -83,35 +95,40 @@ export function createDecide(options: Options): Decide {
     });
   }
 
-  function windowFull(key: KeyFacts, plan: Plan, spent: WindowsSpent, now: number): Refused {
+  function windowFull(key: KeyFacts, plan: Plan, spent: WindowsSpent, quota: QuotaState | null): Refused {
     const limits = plan.limits.filter((limit) => spent.violated.includes(limit.name));
     return refused('rate_limited', {
       key,
-      detail: `The plan ${plan.name} allows ${limits.map((limit) => `${limit.requests} requests a ${limit.name}`).join(' and ')}.`,
+      detail: `${named(plan, key)} allows ${limits.map((limit) => `${limit.requests} requests a ${limit.name}`).join(' and ')}.`,
       extensions: { 'violated-policies': spent.violated },
       retryAfterSeconds: spent.retryAfterSeconds,
       windows: spent.windows,
-      quota: quotas.look(key, plan.quota, now),
+      quota,
     });
   }
 
-  function quotaUsedUp(key: KeyFacts, plan: Plan, spent: WindowsSpent, now: number): Refused {
-    const quota = quotas.look(key, plan.quota, now);
-    return refused('quota_exceeded', {
+  function quotaUsedUp(key: KeyFacts, plan: Plan, spent: WindowsSpent, quota: QuotaState | null): Refused {
+    const renews = quota?.per !== 'purchase';
+    const code = renews ? 'quota_exceeded' : 'requests_used_up';
+    return refused(code, {
       key,
-      detail: `The plan ${plan.name} allows ${plan.quota} requests a calendar month (UTC).`,
-      extensions: { 'violated-policies': ['month'], manage_url: manageUrl },
-      retryAfterSeconds: quota?.resetSeconds ?? null,
+      detail: renews
+        ? `${named(plan, key)} allows ${plan.quota} requests a calendar month (UTC).`
+        : `${named(plan, key)} has ${plan.quota} requests, and all of them are used.`,
+      extensions: {
+        'violated-policies': [renews ? 'month' : 'purchase'],
+        manage_url: placeToPay(code, pages),
+      },
+      retryAfterSeconds: renews ? (quota?.resetSeconds ?? null) : null,
       windows: spent.windows,
       quota,
     });
   }
 }
 
-/** Where money brings access back, the answer says where to pay. */
-function noAccess(code: ProblemCode, key: KeyFacts, manageUrl: string): Refused {
-  return refused(code, {
-    key,
-    extensions: problemStatus(code) === 402 ? { manage_url: manageUrl } : {},
-  });
+/** A plan in a sentence. */
+function named(plan: Plan, { quantity }: KeyFacts): string {
+  return plan.perUnit && quantity > 1
+    ? `The plan ${plan.name}, bought ${quantity} times,`
+    : `The plan ${plan.name}`;
 }

@@ -86,19 +86,25 @@ function exchangeOf(res: Response): Exchange {
 
 function whoami(allowed: Allowed) {
   const { key, plan, access } = allowed;
+  const inGrace = key.subscription?.status === 'past_due';
   return {
     key_id: key.id,
     last_four: key.lastFour,
     mode: key.mode,
     state: access.state,
+    access_until: inGrace ? isoTime(access.until) : null,
     plan: { id: plan.id, name: plan.name },
+    quantity: key.quantity,
     customer_id: key.customerId,
     ...limitsOf(allowed),
-    features: plan.features,
+    features: [...new Set([...plan.features, ...key.entitlements])],
     expires_at: isoTime(key.expiresAt),
     subscription: key.subscription && {
       status: key.subscription.status,
       current_period_end: isoTime(key.subscription.currentPeriodEnd),
+      cancel_at: isoTime(key.subscription.cancelAt),
+      trial_end: isoTime(key.subscription.trialEnd),
+      past_due_since: isoTime(key.subscription.pastDueSince),
     },
   };
 }

@@ -6,6 +6,7 @@ import { encodeBase62 } from '../shared/base62.ts';
 import { sqlitePath } from '../shared/config.ts';
 import { mintKey } from '../shared/keys.ts';
 import { closeAll, closeLater, sendRaw, startTestGateway, startUpstream } from '../test/gateways.ts';
+import { subscription } from '../test/keystore-fixtures.ts';
 
 afterEach(closeAll);
 
@@ -144,15 +145,7 @@ describe('while another process holds the lock of the keystore', () => {
       gateway.keystore.syncSubscription({
         mode: 'test',
         buyer: { stripeCustomerId: 'cus_1', email: null },
-        subscription: {
-          id: 'sub_1',
-          planId: 'open',
-          priceId: 'p',
-          status,
-          currentPeriodEnd: null,
-          cancelAtPeriodEnd: false,
-          fetchedAt,
-        },
+        subscription: subscription({ planId: 'open', status, fetchedAt }),
         actor: 'test',
       });
     const now = Date.now();

@@ -6,6 +6,7 @@ import type { Logger } from '../shared/log.ts';
 import type { BadKeys } from './bad-keys.ts';
 import { type Refused, refused } from './decision.ts';
 import type { FactsCache } from './facts-cache.ts';
+import type { FirstUses, KeyInUse } from './first-uses.ts';
 import { type HashQueue, HashQueueFull } from './hash-queue.ts';
 
 /** Longer than any key; not worth hashing. */
@@ -15,13 +16,14 @@ const WRONG_MS = 10_000;
 /** An outage is one line in a while, not one for each request. */
 const FAILURE_LOG_MS = 5000;
 
-type Verified = { id: string; tag: number };
+type Verified = KeyInUse & { tag: number };
 
 type Options = {
   keystore: Pick<Keystore, 'hasher' | 'mode' | 'upgradeKeyHash'>;
   facts: FactsCache;
   queue: HashQueue;
   badKeys: BadKeys;
+  firstUses: Pick<FirstUses, 'note'>;
   /** Verified keys remembered. */
   capacity: number;
   log: Logger;
@@ -63,7 +65,7 @@ export class Identify {
     const known = this.#verified.get(digest);
     if (known !== undefined) {
       const facts = this.#options.facts.fresh(known.id);
-      if (facts !== undefined && facts.tag === known.tag) {
+      if (facts !== undefined && facts.tag === known.tag && known.noted) {
         this.hits++;
         return facts;
       }
@@ -72,7 +74,7 @@ export class Identify {
     return this.#look(presented, digest, known, address).catch((error: unknown) => this.#ours(error));
   }
 
-  /** A key that is not at hand: remembered but out of date, or never seen. */
+  /** A key that is not at hand: remembered but out of date or not noted as used yet, or never seen. */
   async #look(
     presented: string,
     digest: string,
@@ -80,8 +82,8 @@ export class Identify {
     address: string,
   ): Promise<KeyFacts | Refused> {
     if (known !== undefined) {
-      const facts = await this.#options.facts.load(known.id);
-      if (facts !== undefined && facts.tag === known.tag) return facts;
+      const facts = this.#options.facts.fresh(known.id) ?? (await this.#options.facts.load(known.id));
+      if (facts !== undefined && facts.tag === known.tag) return this.#inUse(known, facts);
       this.#verified.delete(digest);
     }
     const parsed = parseKey(presented);
@@ -105,9 +107,20 @@ export class Identify {
     if (!possible || !(await this.#verifyOnce(parsed, stored, digest))) {
       return this.#bad(address, 'No key like this was ever issued here.');
     }
-    this.#verified.set(digest, { id: stored.id, tag: stored.tag });
+    // Of requests that waited for one Argon2 run, all go on with what the first of them remembered.
+    const verified = this.#verified.get(digest) ?? { id: stored.id, tag: stored.tag, noted: false };
+    this.#verified.set(digest, verified);
     // The wait for Argon2 may have been long; what counts is how the key stands now.
-    return facts.fresh(parsed.id) ?? (await facts.load(parsed.id)) ?? stored;
+    return this.#inUse(verified, facts.fresh(parsed.id) ?? (await facts.load(parsed.id)) ?? stored);
+  }
+
+  /** Sees to it that the keystore knows of the first use of a key before anything comes of that use. */
+  async #inUse(verified: Verified, facts: KeyFacts): Promise<KeyFacts> {
+    if (facts.firstUsedAt !== null) verified.noted = true;
+    if (verified.noted) return facts;
+    await this.#options.firstUses.note(verified);
+    // Read again: either a replacement of the unused key found this note, or its revocation is found here.
+    return (verified.noted && (await this.#options.facts.load(facts.id))) || facts;
   }
 
   /** However many requests present the same key at once, one Argon2 run answers them. */

@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { closeAll, startTestGateway, startUpstream } from '../test/gateways.ts';
+import { boughtKey, closeAll, startTestGateway, startUpstream } from '../test/gateways.ts';
 
 afterEach(closeAll);
 
@@ -48,7 +48,9 @@ describe('a plan’s limits', () => {
       last_four: plaintext.slice(-4),
       mode: 'test',
       state: 'active',
+      access_until: null,
       plan: { id: 'small', name: 'Small' },
+      quantity: 1,
       customer_id: null,
       limits,
       quota: null,
@@ -65,6 +67,50 @@ describe('a plan’s limits', () => {
     expect(upstream.requests).toHaveLength(1);
     await gateway.close();
     expect(await gateway.keystore.findKeyFacts(id)).toMatchObject({ usedThisMonth: 1 });
+  });
+
+  it('/whoami tells of the subscription, its grace, and what Stripe says the customer is entitled to', async () => {
+    const now = Date.UTC(2026, 10, 21);
+    const gateway = await startTestGateway({ now: () => now });
+    const { plaintext, sync } = await boughtKey(gateway, { planId: 'small' });
+    const whoami = async () => (await gateway.get('/whoami', plaintext)).json();
+    expect(await whoami()).toMatchObject({
+      access_until: null,
+      features: ['a'],
+      subscription: {
+        status: 'active',
+        current_period_end: '2027-01-01T00:00:00.000Z',
+        cancel_at: null,
+        trial_end: null,
+        past_due_since: null,
+      },
+    });
+    await gateway.keystore.syncCustomer({
+      customer: { stripeCustomerId: 'cus_1', email: null, entitlements: ['b', 'a'], fetchedAt: 2000 },
+      actor: 't',
+    });
+    await sync({
+      status: 'past_due',
+      pastDueSince: now - 86_400_000,
+      cancelAt: Date.UTC(2026, 11, 24),
+      trialEnd: Date.UTC(2026, 9, 1),
+      fetchedAt: 2000,
+    });
+    await vi.waitFor(
+      async () =>
+        expect(await whoami()).toMatchObject({
+          state: 'active',
+          access_until: '2026-12-04T00:00:00.000Z',
+          features: ['a', 'b'],
+          subscription: {
+            status: 'past_due',
+            cancel_at: '2026-12-24T00:00:00.000Z',
+            trial_end: '2026-10-01T00:00:00.000Z',
+            past_due_since: '2026-11-20T00:00:00.000Z',
+          },
+        }),
+      1000,
+    );
   });
 
   it('the reserved paths are exact: what only looks like one is the upstream’s', async () => {
@@ -93,7 +139,7 @@ describe('a plan’s limits', () => {
     expect(await response.json()).toMatchObject({
       code: 'quota_exceeded',
       'violated-policies': ['month'],
-      manage_url: 'https://buy.example.com',
+      manage_url: 'https://buy.example.com/billing/manage',
     });
     await vi.waitFor(async () =>
       expect(await gateway.keystore.findKeyFacts(id)).toMatchObject({ usedThisMonth: 10 }),

@@ -48,6 +48,21 @@ describe('windows', () => {
     );
   });
 
+  it('a burst is told of the windows that are full, not of those that it filled only by being refused', async () => {
+    const windows = new Windows();
+    const limits = [second(2), minute(10)];
+    const all = await Promise.all(Array.from({ length: 30 }, () => windows.spend('r', limits)));
+    const refused = all.filter((spent) => spent.violated.length > 0);
+    expect(refused).toHaveLength(28);
+    for (const spent of refused) {
+      expect(spent).toMatchObject({
+        violated: ['second'],
+        retryAfterSeconds: 1,
+        windows: [{ remaining: 0 }, { remaining: 8 }],
+      });
+    }
+  });
+
   it('names every window that was full, and says to wait for the slowest', async () => {
     const windows = new Windows();
     const limits = [second(1), minute(1)];
@@ -83,12 +98,12 @@ describe('windows', () => {
   it('given back, a request was never counted; a window that has ended is not touched', async () => {
     const windows = new Windows();
     const spent = await windows.spend('r', [second(3)]);
-    windows.giveBack(spent);
+    await windows.giveBack(spent);
     expect(spent.windows[0]?.remaining).toBe(3);
     expect(await left(windows, [second(3)])).toEqual([3]);
     const late = await windows.spend('r', [second(3)]);
     vi.advanceTimersByTime(1000);
-    windows.giveBack(late);
+    await windows.giveBack(late);
     expect(await left(windows, [second(3)])).toEqual([3]);
     for (let i = 0; i < 3; i++) await windows.spend('r', [second(3)]);
     expect((await windows.spend('r', [second(3)])).violated).toEqual(['second']);

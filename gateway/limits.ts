@@ -12,13 +12,14 @@ export type WindowState = {
 };
 
 export type WindowsSpent = {
+  rootId: string;
   windows: WindowState[];
   /** Names of the windows that had nothing left. Empty: the request was counted in all of them. */
   violated: string[];
   /** Seconds until every violated window has renewed; 0 when none was. */
   retryAfterSeconds: number;
   /** What was counted where, for {@link Windows.giveBack}. */
-  counted: { rootId: string; limit: Window; consumed: number; endsAt: number }[];
+  counted: { limit: Window; endsAt: number }[];
 };
 
 /**
@@ -38,30 +39,37 @@ export class Windows {
     // `consume` has counted when it returns; only its answer comes later. So all windows are taken at one moment, and
     // of any number of concurrent requests exactly the first `limit` find their window open.
     const taking = limits.map((limit) => this.#counter(limit.seconds).consume(rootId, 1));
-    const spent: WindowsSpent = { windows: [], violated: [], retryAfterSeconds: 0, counted: [] };
+    const spent: WindowsSpent = { rootId, windows: [], violated: [], retryAfterSeconds: 0, counted: [] };
     for (const [i, limit] of limits.entries()) {
       const { consumedPoints: consumed, msBeforeNext } = (await taking[i]) as RateLimiterRes;
-      const state = windowState(limit, consumed, msBeforeNext);
-      spent.windows.push(state);
-      spent.counted.push({ rootId, limit, consumed, endsAt: Date.now() + msBeforeNext });
-      if (consumed > limit.requests) {
-        spent.violated.push(limit.name);
-        spent.retryAfterSeconds = Math.max(spent.retryAfterSeconds, state.resetSeconds);
+      spent.windows.push(windowState(limit, consumed, msBeforeNext));
+      spent.counted.push({ limit, endsAt: Date.now() + msBeforeNext });
+      if (consumed > limit.requests) spent.violated.push(limit.name);
+    }
+    if (spent.violated.length > 0) {
+      await this.giveBack(spent);
+      const full = spent.windows.filter((window) => window.remaining === 0).map((window) => window.name);
+      // A longer window may have looked full only while it held the others that were refused at the same moment.
+      if (full.length > 0) spent.violated = full;
+      for (const { name, resetSeconds } of spent.windows) {
+        if (spent.violated.includes(name))
+          spent.retryAfterSeconds = Math.max(spent.retryAfterSeconds, resetSeconds);
       }
     }
-    if (spent.violated.length > 0) this.giveBack(spent);
     return spent;
   }
 
   /** Takes a request back out of every window it was counted in just now. */
-  giveBack(spent: WindowsSpent): void {
-    for (const [i, { rootId, limit, consumed, endsAt }] of spent.counted.entries()) {
+  async giveBack(spent: WindowsSpent): Promise<void> {
+    for (const { limit, endsAt } of spent.counted) {
       // A window that has ended meanwhile holds nothing to give back, and the library would start it at -1.
-      if (Date.now() < endsAt) void this.#counter(limit.seconds).reward(rootId, 1);
-      const state = spent.windows[i] as WindowState;
-      state.remaining = Math.max(0, limit.requests - consumed + 1);
+      if (Date.now() < endsAt) void this.#counter(limit.seconds).reward(spent.rootId, 1);
     }
+    // Where the key stands is told once all others of this moment that are refused have been given back, too.
+    await new Promise<void>((resolve) => process.nextTick(resolve));
+    const limits = spent.counted.map(({ limit }) => limit);
     spent.counted = [];
+    spent.windows = await this.look(spent.rootId, limits);
   }
 
   /** Where a key stands, without counting anything. */

@@ -1,21 +1,27 @@
 import { LRUCache } from 'lru-cache';
 import { type KeyFacts, monthEndMs, monthStartHour, type UsageRow } from '../keystore/keystore.ts';
+import type { Plan } from '../shared/plans.ts';
 
-/** Where a key stands in its quota of the calendar month (UTC). */
-export type QuotaState = {
-  limit: number;
-  used: number;
-  remaining: number;
-  /** Milliseconds since the epoch. */
-  resetsAt: number;
-  resetSeconds: number;
-  /** The length of this month. */
-  windowSeconds: number;
-};
+/** How many requests a plan includes, and in what. */
+export type Allowance = Pick<Plan, 'quota' | 'quotaPer'>;
 
-/** What a rotation chain has used this month, as far as this process knows. */
+/** Where a key stands in its quota: of the calendar month (UTC), or of all that its purchase bought, which never renews. */
+export type QuotaState = { limit: number; used: number; remaining: number } & (
+  | {
+      per: 'month';
+      /** Milliseconds since the epoch. */
+      resetsAt: number;
+      resetSeconds: number;
+      /** The length of this month. */
+      windowSeconds: number;
+    }
+  | { per: 'purchase'; resetsAt: null }
+);
+
+/** What a rotation chain has used since an hour, as far as this process knows. */
 type Tally = {
-  monthStartHour: number;
+  /** The first hour of the month, or {@link EVER}. */
+  startHour: number;
   /** In the ledger, by every process. */
   written: number;
   /** Counted here and not in the ledger yet. */
@@ -25,10 +31,12 @@ type Tally = {
 };
 
 const HOUR_MS = 3_600_000;
+/** Where the count of what a purchase bought begins: before the first hour there is. */
+const EVER = 0;
 
 /**
- * Counts requests against monthly quotas, per rotation chain: what the ledger holds, plus what this process counted and
- * has not written yet. Each request is in exactly one of the two.
+ * Counts requests against quotas, per rotation chain: what the ledger holds, plus what this process counted and has not
+ * written yet. Each request is in exactly one of the two.
  */
 export class Quotas {
   readonly #tallies: LRUCache<string, Tally>;
@@ -47,29 +55,36 @@ export class Quotas {
    */
   learn(facts: KeyFacts, exact: boolean): void {
     const tally = this.#tallies.get(facts.rootId);
-    if (!tally || !exact || tally.monthStartHour !== facts.monthStartHour) return;
-    tally.written = facts.usedThisMonth;
+    if (!tally || !exact) return;
+    const used = usedSince(facts, tally.startHour);
+    if (used === null) return;
+    tally.written = used;
     tally.seen.clear();
   }
 
   /** Counts one request. `false`, and nothing counted, when the quota has nothing left. */
-  spend(facts: KeyFacts, limit: number | null, now: number): boolean {
-    const tally = this.#tally(facts, now);
-    if (limit !== null && tally.written + tally.unwritten >= limit) return false;
+  spend(facts: KeyFacts, allowance: Allowance, now: number): boolean {
+    const tally = this.#tally(facts, allowance, now);
+    const { quota } = allowance;
+    if (quota !== null && tally.written + tally.unwritten >= quota) return false;
     tally.unwritten++;
     return true;
   }
 
   /** Where a key stands; `null` for a plan without a quota. */
-  look(facts: KeyFacts, limit: number | null, now: number): QuotaState | null {
+  look(facts: KeyFacts, allowance: Allowance, now: number): QuotaState | null {
+    const limit = allowance.quota;
     if (limit === null) return null;
-    const tally = this.#tally(facts, now);
+    const tally = this.#tally(facts, allowance, now);
     const used = tally.written + tally.unwritten;
+    const remaining = Math.max(0, limit - used);
+    if (tally.startHour === EVER) return { per: 'purchase', limit, used, remaining, resetsAt: null };
     const { start, end } = this.#month;
     return {
+      per: 'month',
       limit,
       used,
-      remaining: Math.max(0, limit - used),
+      remaining,
       resetsAt: end,
       resetSeconds: Math.max(1, Math.ceil((end - now) / 1000)),
       windowSeconds: (end - start) / 1000,
@@ -82,7 +97,7 @@ export class Quotas {
    */
   written(rootId: string, row: UsageRow, totalRequests: number): void {
     const tally = this.#tallies.get(rootId);
-    if (!tally || row.hour < tally.monthStartHour) return;
+    if (!tally || row.hour < tally.startHour) return;
     const seen = tally.seen.get(row.keyId);
     const byOthers = seen?.hour === row.hour ? Math.max(0, totalRequests - seen.total - row.requests) : 0;
     tally.unwritten = Math.max(0, tally.unwritten - row.requests);
@@ -90,23 +105,26 @@ export class Quotas {
     tally.seen.set(row.keyId, { hour: row.hour, total: totalRequests });
   }
 
-  #tally(facts: KeyFacts, now: number): Tally {
+  #tally(facts: KeyFacts, { quotaPer }: Allowance, now: number): Tally {
     // Never back: a request that waited across midnight counts in the new month.
     if (now >= this.#month.end) {
       const startHour = monthStartHour(now);
       this.#month = { start: startHour * HOUR_MS, end: monthEndMs(now), startHour };
     }
-    const { startHour } = this.#month;
+    // A subscription is bought anew with each period: what it used in all its life is nobody's limit.
+    const bought = quotaPer === 'purchase' && facts.usedInAll !== null;
+    const startHour = bought ? EVER : this.#month.startHour;
     let tally = this.#tallies.get(facts.rootId);
-    if (!tally || tally.monthStartHour !== startHour) {
-      tally = {
-        monthStartHour: startHour,
-        written: facts.monthStartHour === startHour ? facts.usedThisMonth : 0,
-        unwritten: 0,
-        seen: new Map(),
-      };
+    if (!tally || tally.startHour !== startHour) {
+      tally = { startHour, written: usedSince(facts, startHour) ?? 0, unwritten: 0, seen: new Map() };
       this.#tallies.set(facts.rootId, tally);
     }
     return tally;
   }
+}
+
+/** What the ledger held since that hour when the facts were read; `null` when they tell of another month. */
+function usedSince(facts: KeyFacts, startHour: number): number | null {
+  if (startHour === EVER) return facts.usedInAll;
+  return facts.monthStartHour === startHour ? facts.usedThisMonth : null;
 }

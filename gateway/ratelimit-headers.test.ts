@@ -4,6 +4,7 @@ import { rateLimitHeaders } from './ratelimit-headers.ts';
 const second = { name: 'second', limit: 20, remaining: 19, resetSeconds: 1, windowSeconds: 1 };
 const minute = { name: 'minute', limit: 600, remaining: 598, resetSeconds: 31, windowSeconds: 60 };
 const quota = {
+  per: 'month' as const,
   limit: 1000,
   used: 990,
   remaining: 10,
@@ -25,6 +26,28 @@ describe('rate-limit headers', () => {
       '10',
       'X-RateLimit-Reset',
       '86400',
+    ]);
+  });
+
+  it('of what never renews, tell neither a window nor a time, and the older fields leave it out', () => {
+    const bought = { per: 'purchase' as const, limit: 1000, used: 990, remaining: 10, resetsAt: null };
+    expect(rateLimitHeaders([minute], bought)).toEqual([
+      'RateLimit-Policy',
+      '"minute";q=600;w=60, "purchase";q=1000',
+      'RateLimit',
+      '"minute";r=598;t=31, "purchase";r=10',
+      'X-RateLimit-Limit',
+      '600',
+      'X-RateLimit-Remaining',
+      '598',
+      'X-RateLimit-Reset',
+      '31',
+    ]);
+    expect(rateLimitHeaders([], bought)).toEqual([
+      'RateLimit-Policy',
+      '"purchase";q=1000',
+      'RateLimit',
+      '"purchase";r=10',
     ]);
   });
 

@@ -8,6 +8,7 @@ import { createDecide } from './decide.ts';
 import { createEndpoints } from './endpoints.ts';
 import type { Exchange } from './exchange.ts';
 import { FactsCache } from './facts-cache.ts';
+import { FirstUses } from './first-uses.ts';
 import { type ForwardFailure, Upstream } from './forward.ts';
 import { HashQueue } from './hash-queue.ts';
 import { Identify } from './identify.ts';
@@ -78,6 +79,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     facts,
     queue,
     badKeys: new BadKeys(),
+    firstUses: new FirstUses({ keystore, log }),
     capacity: MAX_KEYS,
     log,
   });
@@ -86,7 +88,10 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     plans: config.plans,
     windows: new Windows(),
     quotas,
-    manageUrl: config.publicBillingUrl,
+    pages: {
+      manageUrl: `${config.publicBillingUrl}/billing/manage`,
+      pricingUrl: `${config.publicBillingUrl}/`,
+    },
     log,
   });
   const arrivals = new Arrivals(config.trustedProxies, config.trustedProxyList.length > 0);

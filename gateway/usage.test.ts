@@ -3,7 +3,7 @@ import { type KeyFacts, type Keystore, KeystoreError, type UsageRow } from '../k
 import { createLogger } from '../shared/log.ts';
 import { closeAll, closeLater } from '../test/gateways.ts';
 import { openTestKeystore } from '../test/keystores.ts';
-import { Quotas } from './quota.ts';
+import { type Allowance, Quotas } from './quota.ts';
 import { UsageRecorder } from './usage-recorder.ts';
 
 afterEach(closeAll);
@@ -11,6 +11,8 @@ afterEach(closeAll);
 const NOVEMBER = Date.UTC(2026, 10, 21, 12, 30);
 const DECEMBER = Date.UTC(2026, 11, 1);
 const log = createLogger({ level: 'silent' });
+const monthly = (quota: number): Allowance => ({ quota, quotaPer: 'month' });
+const bought = (quota: number): Allowance => ({ quota, quotaPer: 'purchase' });
 
 async function keystoreWithKeys(count: number, now = () => NOVEMBER) {
   const keystore = closeLater(await openTestKeystore({ now }));
@@ -124,9 +126,10 @@ describe('quotas', () => {
     const { facts } = await keystoreWithKeys(1);
     const [key] = facts as [KeyFacts];
     const quotas = new Quotas(10);
-    const admitted = Array.from({ length: 9 }, () => quotas.spend(key, 3, NOVEMBER)).filter(Boolean);
+    const admitted = Array.from({ length: 9 }, () => quotas.spend(key, monthly(3), NOVEMBER)).filter(Boolean);
     expect(admitted).toHaveLength(3);
-    expect(quotas.look(key, 3, NOVEMBER)).toEqual({
+    expect(quotas.look(key, monthly(3), NOVEMBER)).toEqual({
+      per: 'month',
       limit: 3,
       used: 3,
       remaining: 0,
@@ -134,7 +137,7 @@ describe('quotas', () => {
       resetSeconds: (DECEMBER - NOVEMBER) / 1000,
       windowSeconds: 30 * 86_400,
     });
-    expect(quotas.spend(key, 4, NOVEMBER), 'a larger plan').toBe(true);
+    expect(quotas.spend(key, monthly(4), NOVEMBER), 'a larger plan').toBe(true);
   });
 
   it('count each request once, whether it is in the ledger already or not', async () => {
@@ -142,9 +145,9 @@ describe('quotas', () => {
     const [key] = facts as [KeyFacts];
     const quotas = new Quotas(10);
     const usage = recorder(keystore.recordUsage, quotas);
-    const used = () => quotas.look(key, 100, NOVEMBER)?.used;
+    const used = () => quotas.look(key, monthly(100), NOVEMBER)?.used;
     const spend = () => {
-      quotas.spend(key, 100, NOVEMBER);
+      quotas.spend(key, monthly(100), NOVEMBER);
       usage.count(key, true, NOVEMBER);
     };
     for (let i = 0; i < 5; i++) spend();
@@ -167,16 +170,16 @@ describe('quotas', () => {
     const usage = recorder(keystore.recordUsage, quotas);
     const hour = Math.floor(NOVEMBER / 3_600_000);
     const spend = async () => {
-      quotas.spend(key, 100, NOVEMBER);
+      quotas.spend(key, monthly(100), NOVEMBER);
       usage.count(key, true, NOVEMBER);
       await usage.flush();
     };
     await spend();
     await keystore.recordUsage([{ keyId: key.id, hour, requests: 10, refused: 0 }], () => {});
     await spend();
-    expect(quotas.look(key, 100, NOVEMBER)?.used).toBe(12);
+    expect(quotas.look(key, monthly(100), NOVEMBER)?.used).toBe(12);
     await spend();
-    expect(quotas.look(key, 100, NOVEMBER)?.used).toBe(13);
+    expect(quotas.look(key, monthly(100), NOVEMBER)?.used).toBe(13);
     await usage.close();
   });
 
@@ -186,15 +189,15 @@ describe('quotas', () => {
     const quotas = new Quotas(10);
     const usage = recorder(keystore.recordUsage, quotas);
     for (let i = 0; i < 3; i++) {
-      expect(quotas.spend({ ...key, usedThisMonth: 2 }, 5, DECEMBER - 1)).toBe(true);
+      expect(quotas.spend({ ...key, usedThisMonth: 2 }, monthly(5), DECEMBER - 1)).toBe(true);
       usage.count(key, true, DECEMBER - 1);
     }
-    expect(quotas.spend(key, 5, DECEMBER - 1)).toBe(false);
-    expect(quotas.spend(key, 5, DECEMBER)).toBe(true);
+    expect(quotas.spend(key, monthly(5), DECEMBER - 1)).toBe(false);
+    expect(quotas.spend(key, monthly(5), DECEMBER)).toBe(true);
     usage.count(key, true, DECEMBER);
     await usage.flush();
     quotas.learn({ ...key, usedThisMonth: 99 }, true);
-    expect(quotas.look(key, 5, DECEMBER)).toMatchObject({ used: 1, remaining: 4 });
+    expect(quotas.look(key, monthly(5), DECEMBER)).toMatchObject({ used: 1, remaining: 4 });
     await usage.close();
   });
 
@@ -202,8 +205,36 @@ describe('quotas', () => {
     const { facts } = await keystoreWithKeys(1);
     const [key] = facts as [KeyFacts];
     const quotas = new Quotas(10);
-    for (let i = 0; i < 4; i++) quotas.spend(key, 100, NOVEMBER);
+    for (let i = 0; i < 4; i++) quotas.spend(key, monthly(100), NOVEMBER);
     quotas.learn({ ...key, usedThisMonth: 4 }, false);
-    expect(quotas.look(key, 100, NOVEMBER)?.used).toBe(4);
+    expect(quotas.look(key, monthly(100), NOVEMBER)?.used).toBe(4);
+  });
+
+  it('of a purchase go on over the months, and take over what the ledger says was ever used', async () => {
+    const { keystore, facts } = await keystoreWithKeys(1);
+    const [key] = facts as [KeyFacts];
+    const quotas = new Quotas(10);
+    const usage = recorder(keystore.recordUsage, quotas);
+    const spend = (now: number) => {
+      const taken = quotas.spend(key, bought(5), now);
+      if (taken) usage.count(key, true, now);
+      return taken;
+    };
+    expect([spend(NOVEMBER), spend(DECEMBER - 1), spend(DECEMBER)]).toEqual([true, true, true]);
+    expect(quotas.look(key, bought(5), DECEMBER)).toEqual({
+      per: 'purchase',
+      limit: 5,
+      used: 3,
+      remaining: 2,
+      resetsAt: null,
+    });
+    await usage.flush();
+    const hour = Math.floor(NOVEMBER / 3_600_000);
+    await keystore.recordUsage([{ keyId: key.id, hour: hour - 5000, requests: 1, refused: 7 }], () => {});
+    quotas.learn((await keystore.findKeyFacts(key.id)) as KeyFacts, true);
+    expect(quotas.look(key, bought(5), DECEMBER)?.used).toBe(4);
+    expect([spend(DECEMBER), spend(DECEMBER), spend(DECEMBER)]).toEqual([true, false, false]);
+    await usage.close();
+    expect(await keystore.findKeyFacts(key.id)).toMatchObject({ usedInAll: 5 });
   });
 });

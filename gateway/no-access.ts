@@ -1,0 +1,29 @@
+import type { KeyFacts } from '../keystore/keystore.ts';
+import { REPLACED_AND_OVER, REVOKED_BECAUSE } from '../shared/access.ts';
+import { type ProblemCode, problemStatus } from '../shared/problems.ts';
+import { type Refused, refused } from './decision.ts';
+
+/** Where a refusal sends the buyer. */
+export type BuyerPages = {
+  /** Where customers manage their subscription. */
+  manageUrl: string;
+  /** Where new keys are bought. */
+  pricingUrl: string;
+};
+
+/** The refusal of a key that is known and may do nothing now: why, and where money brings access back. */
+export function noAccess(code: ProblemCode, key: KeyFacts, pages: BuyerPages): Refused {
+  if (code === 'revoked_key' && key.revokedReason !== null)
+    return refused(code, { key, detail: REVOKED_BECAUSE[key.revokedReason] });
+  if (code === 'expired_key' && key.replacedBy !== null) {
+    const { detail, remedy } = REPLACED_AND_OVER;
+    return refused(code, { key, detail, extensions: { remedy } });
+  }
+  if (problemStatus(code) !== 402) return refused(code, { key });
+  return refused(code, { key, extensions: { manage_url: placeToPay(code, pages) } });
+}
+
+/** What has ended or is used up is bought anew, and comes with a new key; all else is put right where it is managed. */
+export function placeToPay(code: ProblemCode, { manageUrl, pricingUrl }: BuyerPages): string {
+  return code === 'subscription_ended' || code === 'requests_used_up' ? pricingUrl : manageUrl;
+}
