@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { type BillingServer, startBilling } from '../billing/server.ts';
 import { ensurePrice } from '../billing/stripe-catalogue.ts';
-import { createStripe } from '../billing/stripe-client.ts';
+import { createStripe, type StripeClient } from '../billing/stripe-client.ts';
 import { startDemoUpstream } from '../gateway/demo-upstream.ts';
 import { type Gateway, startGateway } from '../gateway/server.ts';
 import { type Keystore, openKeystore } from '../keystore/keystore.ts';
@@ -59,7 +59,12 @@ export async function startTollgate(env: Env, createLog: (config: Config) => Log
     if (upstream) started.push(upstream);
     const upstreamUrl = config.upstreamUrl ?? (upstream as { url: string }).url;
 
-    const keystore = await openKeystore({ ...config, url: config.keystoreUrl, log });
+    const keystore = await openKeystore({
+      ...config,
+      url: config.keystoreUrl,
+      log,
+      mails: config.mail !== null,
+    });
     started.push(keystore);
     const billing = await startBilling({ config, keystore, log });
     started.push(billing);
@@ -76,17 +81,22 @@ export async function startTollgate(env: Env, createLog: (config: Config) => Log
 async function sandboxVariables(config: Config, sandbox: Sandbox): Promise<Env> {
   const secretKey = `sk_test_${randomBytes(24).toString('hex')}`;
   const { secret } = sandbox.listen(`${config.localBillingUrl}/billing/webhook`);
-  const stripe = createStripe({ secretKey, apiBase: sandbox.url });
-  const prices: Record<string, string> = {};
-  for (const plan of config.plans.plans) {
-    if (plan.price)
-      prices[`PRICE_ID_TEST_${planVariable(plan.id)}`] = (await ensurePrice(stripe, plan)).object.id;
-  }
+  const stripe = createStripe({ secretKey, apiBase: sandbox.url, requestsPerSecond: null });
   return {
-    ...prices,
+    ...(await sandboxPrices(config, stripe)),
     STRIPE_SECRET_KEY: secretKey,
     STRIPE_WEBHOOK_SECRET: secret,
     STRIPE_WEBHOOK_SECRET_FILE: undefined,
     STRIPE_API_BASE: sandbox.url,
   };
+}
+
+/** Variables with a price of the sandbox for each plan that has one; those that it has not are made. */
+export async function sandboxPrices(config: Config, stripe: StripeClient): Promise<Env> {
+  const prices: Record<string, string> = {};
+  for (const plan of config.plans.plans) {
+    if (plan.price)
+      prices[`PRICE_ID_TEST_${planVariable(plan.id)}`] = (await ensurePrice(stripe, plan)).object.id;
+  }
+  return prices;
 }

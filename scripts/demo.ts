@@ -2,6 +2,8 @@ import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
+import { createStripe } from '../billing/stripe-client.ts';
+import type { StripeConfig } from '../shared/config.ts';
 import { createLogger, logFile } from '../shared/log.ts';
 import type { Plan } from '../shared/plans.ts';
 import { startFailure } from '../shared/service.ts';
@@ -48,6 +50,9 @@ async function demo(): Promise<number> {
     check(sold.length > 0, 'the catalogue sells at least one plan');
     for (const plan of sold) await buyUseAndCancel(tollgate, plan);
     await payLater(tollgate, sold.at(-1) as Plan);
+    const renewing = sold.filter((plan) => plan.price?.interval && plan.price.unitAmount > 0);
+    const [small, large] = [renewing[0], renewing.at(-1)];
+    if (small && large && small !== large) await liveThrough(tollgate, small, large);
     console.log(
       `\n✓ All ${step} steps were as they should be (${Math.round(performance.now() - started)} ms).`,
     );
@@ -169,18 +174,86 @@ async function pay(tollgate: Tollgate, sessionId: string, card: string): Promise
   say(`paid with ${card} → session ${session.status}, payment_status ${session.payment_status}`);
 }
 
-async function cancelSubscription({ sandbox, config }: Tollgate, sessionId: string): Promise<void> {
-  const headers = { Authorization: `Bearer ${config.stripe?.secretKey}` };
-  const session = await request(`${sandbox?.url}/v1/checkout/sessions/${sessionId}`, { headers });
-  const canceled = await request(`${sandbox?.url}/v1/subscriptions/${session.body.subscription}`, {
-    method: 'DELETE',
-    headers,
+/** What comes after the purchase: a new key, an upgrade, a failed card, a dispute, a refund. */
+async function liveThrough(tollgate: Tollgate, small: Plan, large: Plan): Promise<void> {
+  console.log(`\nA customer's life, from ${small.name} to ${large.name}`);
+  const { billing, gateway, config } = tollgate;
+  const stripe = createStripe(config.stripe as StripeConfig);
+  const sessionId = await openCheckout(tollgate, small);
+  await pay(tollgate, sessionId, 'renewal_fails');
+  const claimed = await request(`${billing.url}/billing/success/claim`, { json: { session_id: sessionId } });
+  const old = String(claimed.body.key);
+  const call = (key: string, path = '/v1/echo') =>
+    request(`${gateway.url}${path}`, { headers: { 'X-API-Key': key } });
+  const answers = (key: string, status: number, what: string) =>
+    waitUntil(what, async () => (await call(key)).status === status);
+
+  const rotated = await request(`${billing.url}/billing/rotate-key`, {
+    json: { overlap_hours: 1 },
+    headers: { 'X-API-Key': old },
   });
-  check(
-    canceled.status === 200 && canceled.body.status === 'canceled',
-    'Stripe cancels the subscription',
-    canceled,
+  const key = String(rotated.body.key);
+  check(rotated.status === 200 && key !== old, 'the key is replaced', rotated);
+  check((await call(old)).status === 200 && (await call(key)).status === 200, 'both keys work meanwhile');
+  say(
+    `key replaced; the old one ${old.slice(0, 12)}… works until ${(rotated.body.replaces as { works_until: string }).works_until}`,
   );
+
+  const { subscription } = await stripe.checkout.sessions.retrieve(sessionId);
+  const { items } = await stripe.subscriptions.retrieve(subscription as string);
+  const price = config.plans.priceForPlan(large.id, 'test') as string;
+  await stripe.subscriptions.update(subscription as string, {
+    items: [{ id: String(items.data[0]?.id), price }],
+    proration_behavior: 'none',
+  });
+  await waitUntil(`the key has the limits of ${large.id}`, async () => {
+    const who = await call(key, '/whoami');
+    return (who.body.plan as { id: string } | undefined)?.id === large.id;
+  });
+  say(`upgraded to ${large.name} at Stripe: the same key has its limits at once`);
+
+  await control(tollgate, 'clock', { advance_seconds: 32 * 86_400 });
+  let who = await call(key, '/whoami');
+  await waitUntil('the failed renewal is known', async () => {
+    who = await call(key, '/whoami');
+    return (who.body.subscription as { status: string } | undefined)?.status === 'past_due';
+  });
+  check((await call(key)).status === 200, 'a failed renewal does not cut off at once');
+  say(`a month later the card is declined: past_due, and access goes on until ${who.body.access_until}`);
+  const [invoice] = (await stripe.invoices.list({ subscription: subscription as string, status: 'open' }))
+    .data;
+  await fetch(String(invoice?.hosted_invoice_url), {
+    method: 'POST',
+    body: new URLSearchParams({ card: 'success' }),
+  });
+  await waitUntil('the payment is known', async () => {
+    who = await call(key, '/whoami');
+    return (who.body.subscription as { status: string } | undefined)?.status === 'active';
+  });
+  say('paid with another card: active');
+
+  const paid = (await stripe.invoicePayments.list({ invoice: String(invoice?.id) })).data[0]?.payment;
+  const [charge] = (await stripe.charges.list({ payment_intent: String(paid?.payment_intent) })).data.filter(
+    ({ status }) => status === 'succeeded',
+  );
+  const dispute = await control(tollgate, 'disputes', { charge: charge?.id });
+  await answers(key, 402, 'a disputed payment suspends');
+  say(`payment disputed: GET /v1/echo → 402 ${(await call(key)).body.code}`);
+  await control(tollgate, `disputes/${dispute.id}/close`, { outcome: 'won' });
+  await answers(key, 200, 'a dispute that is won brings access back');
+  say('dispute won: GET /v1/echo → 200');
+  await stripe.refunds.create({ charge: String(charge?.id) });
+  await answers(key, 401, 'a full refund revokes');
+  const refused = await call(key);
+  check((await call(old)).status === 401, 'the key before it too');
+  say(`payment refunded in full: GET /v1/echo → 401 ${refused.body.code}: ${refused.body.detail}`);
+}
+
+async function cancelSubscription({ config }: Tollgate, sessionId: string): Promise<void> {
+  const stripe = createStripe(config.stripe as StripeConfig);
+  const { subscription } = await stripe.checkout.sessions.retrieve(sessionId);
+  const { status } = await stripe.subscriptions.cancel(subscription as string);
+  check(status === 'canceled', 'Stripe cancels the subscription');
 }
 
 async function successState({ billing }: Tollgate, sessionId: string): Promise<Record<string, unknown>> {

@@ -1,14 +1,11 @@
-import { userInfo } from 'node:os';
-import { Command, InvalidArgumentError } from 'commander';
-import { type KeyRecord, type Keystore, openKeystore } from '../keystore/keystore.ts';
+import { Command } from 'commander';
+import type { KeyRecord } from '../keystore/keystore.ts';
 import { accessOf } from '../shared/access.ts';
-import { type Config, loadConfig } from '../shared/config.ts';
+import type { Config } from '../shared/config.ts';
 import type { Mode } from '../shared/keys.ts';
-import { createLogger } from '../shared/log.ts';
-import { fail, run } from './command.ts';
+import { actor, duration, fail, print, run, table, withKeystore } from './command.ts';
 
 const HOUR_MS = 3_600_000;
-const actor = `operator:${userName()}`;
 
 const program = new Command('keys').description('Create, find, revoke and rotate API keys.');
 program
@@ -53,15 +50,6 @@ program
 await run(program);
 
 type Json = { json?: boolean };
-
-/** A user id without an entry in the password file, as containers have it, has no name. */
-function userName(): string {
-  try {
-    return userInfo().username;
-  } catch {
-    return String(process.getuid?.() ?? 'unknown');
-  }
-}
 
 async function create(
   options: Json & { plan: string; name?: string; expires?: number; mode?: string },
@@ -187,20 +175,6 @@ async function rotate(id: string, options: Json & { overlap: number }): Promise<
   });
 }
 
-async function withKeystore(work: (keystore: Keystore, config: Config) => Promise<void>): Promise<void> {
-  const config = loadConfig(process.env, 'tool');
-  const log = createLogger({
-    level: 'error',
-    destination: { write: (line) => void process.stderr.write(line) },
-  });
-  const keystore = await openKeystore({ ...config, url: config.keystoreUrl, log });
-  try {
-    await work(keystore, config);
-  } finally {
-    await keystore.close();
-  }
-}
-
 function stateOf(key: KeyRecord, config: Config): string {
   return accessOf(key, key.subscription, config.plans.plan(key.planId) ?? {}, Date.now()).state;
 }
@@ -222,7 +196,10 @@ function toJson(key: KeyRecord, config: Config): Record<string, string | number 
     subscription_status: key.subscription?.status ?? null,
     current_period_end: key.subscription?.currentPeriodEnd ? time(key.subscription.currentPeriodEnd) : null,
     purchase: key.purchaseId,
+    quantity: key.quantity,
+    disputed_since: key.disputedSince && time(key.disputedSince),
     used_this_month: key.usedThisMonth,
+    first_used_at: key.firstUsedAt && time(key.firstUsedAt),
     created_at: time(key.createdAt),
     expires_at: key.expiresAt && time(key.expiresAt),
     revoked_at: key.revokedAt && time(key.revokedAt),
@@ -232,32 +209,10 @@ function toJson(key: KeyRecord, config: Config): Record<string, string | number 
   };
 }
 
-function duration(text: string): number {
-  const [, amount, unit] = /^([0-9]{1,5})([mhd])$/.exec(text) ?? [];
-  if (!amount || !unit) throw new InvalidArgumentError('Give a duration such as 30m, 12h or 30d.');
-  return Number(amount) * { m: 60_000, h: HOUR_MS, d: 24 * HOUR_MS }[unit as 'm' | 'h' | 'd'];
-}
-
 function time(ms: number): string {
   return new Date(ms).toISOString();
 }
 
 function day(ms: number): string {
   return time(ms).slice(0, 10);
-}
-
-function print(value: unknown): void {
-  console.log(JSON.stringify(value, null, 2));
-}
-
-function table(head: string[], rows: string[][]): void {
-  const all = head.length > 0 ? [head, ...rows] : rows;
-  const widths = (all[0] ?? []).map((_, column) => Math.max(...all.map((row) => row[column]?.length ?? 0)));
-  for (const row of all) {
-    console.log(
-      row
-        .map((cell, column) => (column === row.length - 1 ? cell : cell.padEnd(widths[column] ?? 0)))
-        .join('  '),
-    );
-  }
 }

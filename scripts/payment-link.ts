@@ -1,10 +1,10 @@
 import { Command } from 'commander';
 import { ensurePaymentLink, ensurePrice, findPaymentLink, findPrice } from '../billing/stripe-catalogue.ts';
 import { createStripe } from '../billing/stripe-client.ts';
-import { loadConfig, urlHost } from '../shared/config.ts';
+import { loadConfig } from '../shared/config.ts';
 import { planVariable } from '../shared/plan-variables.ts';
 import type { Plan } from '../shared/plans.ts';
-import { fail, run } from './command.ts';
+import { fail, run, stripeAccount } from './command.ts';
 
 type Options = { plan: string; baseUrl?: string; allowHidden?: boolean; dryRun?: boolean; json?: boolean };
 
@@ -25,12 +25,7 @@ async function paymentLink(options: Options): Promise<void> {
   const config = loadConfig(process.env, 'tool');
   const plan = findPlan(config.plans.plans, options);
   const successUrl = `${baseUrl(options.baseUrl ?? config.publicBillingUrl)}/billing/success?session_id={CHECKOUT_SESSION_ID}`;
-  // Any test key opens the sandbox, and its state is all in the one that runs.
-  const account = config.stripe ?? {
-    secretKey: 'sk_test_sandbox',
-    apiBase: `http://${urlHost(config.host)}:${config.sandboxPort}`,
-    mode: 'test' as const,
-  };
+  const account = stripeAccount(config);
   if (account.mode === 'live' && !successUrl.startsWith('https:')) {
     fail(
       `A live payment link would send buyers to ${new URL(successUrl).origin}. Give the public https:// address with --base-url.`,
