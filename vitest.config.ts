@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import { defineConfig } from 'vitest/config';
 import { SummaryReporter } from './test/summary-reporter.ts';
 
@@ -7,6 +8,8 @@ export default defineConfig({
     exclude: ['node_modules/**', 'data/**'],
     globalSetup: ['test/temporary-folders.ts'],
     setupFiles: ['test/replay.ts'],
+    // Most tests wait for a process or a browser of their own rather than compute.
+    maxWorkers: Math.max(3, availableParallelism()),
     testTimeout: 30_000,
     hookTimeout: 60_000,
     reporters: ['default', new SummaryReporter()],

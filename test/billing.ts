@@ -13,7 +13,8 @@ import { newKeystoreUrl, openTestKeystore, SERVER_SECRET } from './keystores.ts'
 /** Billing on a new keystore with a sandbox of its own, which delivers its webhooks to it. */
 export type BillingUnderTest = {
   url: string;
-  config: Config;
+  /** Of billing as it was started last. */
+  readonly config: Config;
   keystore: Keystore;
   keystoreUrl: string;
   sandbox: Sandbox;
@@ -66,7 +67,7 @@ export async function startBillingUnderTest(env: Record<string, string> = {}): P
     SUPPORT_EMAIL: 'help@example.com',
   };
   const prices: Record<string, string> = {};
-  for (const plan of loadConfig(variables, 'all').plans.plans) {
+  for (const plan of loadConfig({ ...variables, ...env }, 'all').plans.plans) {
     if (plan.price) prices[plan.id] = (await ensurePrice(stripe, plan)).object.id;
   }
   const priceMap = Object.entries(prices).map(([plan, price]) => `${price}:${plan}`);
@@ -74,12 +75,19 @@ export async function startBillingUnderTest(env: Record<string, string> = {}): P
   let config = loadConfig(environment, 'all');
   const logLines: string[] = [];
   const log = createLogger({ level: 'trace', destination: { write: (line) => void logLines.push(line) } });
-  const keystore = await openTestKeystore({ url: keystoreUrl, log, revealTtlMs: config.revealTtlMs });
-  let billing: BillingServer | null = await startBilling({ config, keystore, log });
+  const keystore = await openTestKeystore({
+    url: keystoreUrl,
+    log,
+    revealTtlMs: config.revealTtlMs,
+    mails: config.mail !== null,
+  });
+  let billing: BillingServer | null = await startBilling({ config, keystore, log, reconciles: false });
 
   const test: BillingUnderTest = {
     url: billing.url,
-    config,
+    get config() {
+      return config;
+    },
     keystore,
     keystoreUrl,
     sandbox,
@@ -125,7 +133,7 @@ export async function startBillingUnderTest(env: Record<string, string> = {}): P
     async restart(more = {}) {
       await billing?.close();
       config = loadConfig({ ...environment, ...more }, 'all');
-      billing = await startBilling({ config, keystore, log });
+      billing = await startBilling({ config, keystore, log, reconciles: false });
       // A client that kept its connection open finds out here that it is gone.
       await fetch(`${test.url}/billing/plans`).catch(() => undefined);
     },

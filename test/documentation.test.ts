@@ -1,11 +1,18 @@
 import { readFileSync } from 'node:fs';
 import { expect, it } from 'vitest';
+import { EVENT_KINDS } from '../billing/stripe-events.ts';
 import { variables } from '../shared/config-variables.ts';
 import { PROBLEM_STATUSES } from '../shared/problems.ts';
 
 const readme = readFileSync('README.md', 'utf8');
 const example = readFileSync('.env.example', 'utf8');
-const SECRET_FILES = ['STRIPE_SECRET_KEY', 'STRIPE_WEBHOOK_SECRET', 'TOLLGATE_SECRET', 'KEYSTORE_URL'];
+const SECRET_FILES = [
+  'STRIPE_SECRET_KEY',
+  'STRIPE_WEBHOOK_SECRET',
+  'TOLLGATE_SECRET',
+  'KEYSTORE_URL',
+  'SMTP_URL',
+];
 const PLAN_VARIABLES = [
   'STRIPE_PRICE_MAP',
   'PRICE_ID_<PLAN>',
@@ -47,4 +54,10 @@ it('the README names no command that package.json does not have', () => {
   const named = [...readme.matchAll(/npm run ([a-z-]+)/g)].map((match) => match[1] as string);
   expect(named.length).toBeGreaterThan(5);
   for (const name of named) expect(scripts, name).toHaveProperty(name);
+});
+
+it('the README names every event that the webhook endpoint needs, and no other', () => {
+  const [, list = ''] = /^- Events:\n([\s\S]*?)\n\n/m.exec(readme) ?? [];
+  const named = [...list.matchAll(/`([a-z_.]+)`/g)].map(([, type]) => type);
+  expect(named.sort()).toEqual(Object.keys(EVENT_KINDS).sort());
 });

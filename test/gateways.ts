@@ -3,9 +3,10 @@ import { createServer, type IncomingMessage, type RequestListener } from 'node:h
 import { type AddressInfo, connect } from 'node:net';
 import { join } from 'node:path';
 import { type Gateway, type GatewayOptions, startGateway } from '../gateway/server.ts';
-import type { Keystore } from '../keystore/keystore.ts';
+import type { Keystore, PaymentSnapshot, SubscriptionSnapshot } from '../keystore/keystore.ts';
 import { loadConfig } from '../shared/config.ts';
 import { createLogger } from '../shared/log.ts';
+import { purchase, SESSION, subscription } from './keystore-fixtures.ts';
 import { newKeystoreUrl, openTestKeystore, SERVER_SECRET, temporaryFolder } from './keystores.ts';
 
 /** Plans with limits that a test reaches quickly, and one without any. */
@@ -15,6 +16,9 @@ export const TEST_PLANS = `plans:
   large: { name: Large, limits: [{ requests: 50, per: hour }, { requests: 80, per: day }] }
   monthly: { name: Monthly, quota: 10 }
   both: { name: Both, limits: [{ requests: 5, per: hour }], quota: 3 }
+  seats: { name: Seats, per_unit: true, limits: [{ requests: 2, per: hour }], quota: 10 }
+  pack: { name: Pack, quota: { requests: 5, per: purchase }, limits: [{ requests: 50, per: hour }] }
+  units: { name: Units, per_unit: true, quota: { requests: 2, per: purchase } }
 `;
 
 type Closable = { close(): Promise<void> };
@@ -130,6 +134,61 @@ export async function startTestGateway(
       fetch(gateway.url + path, {
         ...init,
         headers: { ...(key === undefined ? {} : { 'X-API-Key': key }), ...(init.headers as object) },
+      }),
+  };
+}
+
+/** A key that was bought and claimed; `once`: without a subscription. `sync` sets the state of the subscription. */
+export async function boughtKey(
+  { keystore }: Pick<TestGateway, 'keystore'>,
+  { planId = 'open', quantity = 1, once = false } = {},
+) {
+  const buyer = { stripeCustomerId: 'cus_1', email: 'buyer@example.com' };
+  const bought = subscription({
+    planId,
+    priceId: 'price_1',
+    quantity,
+    currentPeriodEnd: Date.UTC(2027, 0, 1),
+  });
+  await keystore.provisionPurchase(
+    purchase({
+      planId,
+      priceId: 'price_1',
+      buyer,
+      quantity,
+      subscription: once ? null : bought,
+      paymentIntentId: once ? 'pi_1' : null,
+    }),
+  );
+  const claim = await keystore.claimReveal({ sessionId: SESSION, actor: 'test' });
+  if (claim.outcome !== 'claimed') throw new Error(claim.outcome);
+  return {
+    plaintext: claim.plaintext,
+    id: claim.keyId,
+    sync: (more: Partial<SubscriptionSnapshot>) =>
+      keystore.syncSubscription({
+        mode: 'test',
+        buyer,
+        subscription: { ...bought, ...more },
+        actor: 'test',
+      }),
+    /** A dispute or refund of what was paid for it. */
+    syncPayment: (more: Partial<PaymentSnapshot>) =>
+      keystore.syncPayment({
+        mode: 'test',
+        payment: {
+          chargeId: 'ch_1',
+          paymentIntentId: 'pi_1',
+          subscriptionId: once ? null : bought.id,
+          refundedAt: null,
+          paidUntil: once ? null : bought.currentPeriodEnd,
+          dispute: null,
+          disputedSince: null,
+          fetchedAt: 1000,
+          ...more,
+        },
+        rulesOf: () => ({}),
+        actor: 'test',
       }),
   };
 }

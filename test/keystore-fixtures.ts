@@ -2,6 +2,7 @@ import type {
   Keystore,
   KeystoreOptions,
   ProvisionPurchase,
+  ReceivedEvent,
   SubscriptionSnapshot,
 } from '../keystore/keystore.ts';
 import { openTestKeystore } from './keystores.ts';
@@ -32,6 +33,10 @@ export const subscription = (more: Partial<SubscriptionSnapshot> = {}): Subscrip
   status: 'active',
   currentPeriodEnd: 2_000_000_000_000,
   cancelAtPeriodEnd: false,
+  cancelAt: null,
+  trialEnd: null,
+  pastDueSince: null,
+  quantity: 1,
   fetchedAt: 1000,
   ...more,
 });
@@ -44,18 +49,24 @@ export const purchase = (more: Partial<ProvisionPurchase> = {}): ProvisionPurcha
   keyPrefix: 'tg',
   buyer: { stripeCustomerId: 'cus_1', email: 'buyer@example.com' },
   subscription: subscription(),
+  paymentIntentId: null,
+  quantity: 1,
+  accessMs: null,
+  rulesOf: () => ({}),
   amountTotal: 1900,
   currency: 'usd',
   actor: 'test',
   ...more,
 });
 /** An event about {@link SESSION}. */
-export const event = (id: string, more: object = {}) => ({
+export const event = (id: string, more: Partial<ReceivedEvent> = {}): ReceivedEvent => ({
   id,
   type: 'checkout.session.completed',
-  mode: 'test' as const,
+  mode: 'test',
   apiVersion: '2026-10-28.endive',
-  objectId: SESSION,
+  object: { kind: 'session', id: SESSION },
+  customer: null,
+  outcome: null,
   payload: JSON.stringify({ id, data: { object: { id: SESSION, url: `https://pay/${SESSION}#x` } } }),
   createdAt: 1,
   ...more,

@@ -1,7 +1,7 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { parseKey } from '../shared/keys.ts';
 import { type BillingUnderTest, startBillingUnderTest } from './billing.ts';
 import { newKeystoreUrl, SERVER_SECRET, temporaryFolder } from './keystores.ts';
@@ -66,6 +66,61 @@ describe('npm run keys', () => {
     expect(run.code).toBe(1);
     expect(run.output).toContain(message);
     expect(run.output).not.toContain('    at ');
+  });
+});
+
+describe('npm run events', () => {
+  it('finds what failed for good, shows it without what opens a key, and puts it back to work', async () => {
+    const test = await startBillingUnderTest();
+    try {
+      const events = (...args: string[]) => runProgram('scripts/events.ts', test.environment, args);
+      expect((await events('list', '--failed')).output).toBe('No such events.\n');
+      const product = await test.stripe.products.create({ name: 'Not mapped' });
+      const price = await test.stripe.prices.create({
+        product: product.id,
+        currency: 'usd',
+        unit_amount: 500,
+        recurring: { interval: 'month' },
+      });
+      const session = await test.stripe.checkout.sessions.create({
+        mode: 'subscription',
+        line_items: [{ price: price.id, quantity: 1 }],
+        success_url: `${test.url}/billing/success?session_id={CHECKOUT_SESSION_ID}`,
+      });
+      await test.pay(session.id);
+      await vi.waitFor(async () =>
+        expect(await test.keystore.inboxDepth()).toEqual({ pending: 0, failed: 1 }),
+      );
+      const [failed] = JSON.parse((await events('list', '--failed', '--json')).output);
+      expect(failed).toMatchObject({ type: 'checkout.session.completed', outcome: 'unknown_price' });
+      expect((await events('list')).output).toMatch(
+        new RegExp(
+          `${failed.id} +checkout.session.completed .*failed +unknown_price .*${price.id} stands for no plan`,
+        ),
+      );
+      const shown = await events('show', failed.id);
+      expect(shown.output).toContain('cs_test_[redacted]');
+      expect(shown.output).not.toContain(session.id);
+      await test.restart({ STRIPE_PRICE_MAP: `${price.id}:pro` });
+      expect(await events('replay', '--all-failed')).toEqual({
+        code: 0,
+        output: '1 event is back in the inbox.\n',
+      });
+      await vi.waitFor(async () =>
+        expect(await test.keystore.findPurchase(session.id)).toMatchObject({ status: 'provisioned' }),
+      );
+      expect(await events('replay', '--all-failed')).toMatchObject({ output: 'No event has failed.\n' });
+      expect(await events('replay', failed.id)).toMatchObject({
+        output: `${failed.id} is back in the inbox.\n`,
+      });
+      expect(await events('replay', 'evt_nope')).toEqual({
+        code: 1,
+        output: 'There is no event evt_nope in the inbox.\n',
+      });
+      expect(await events('replay')).toMatchObject({ code: 1 });
+    } finally {
+      await test.close();
+    }
   });
 });
 

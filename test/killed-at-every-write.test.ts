@@ -1,0 +1,351 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
+import Database from 'better-sqlite3';
+import { expect, it } from 'vitest';
+import { sessionHash } from '../keystore/session-hash.ts';
+import { sqlitePath } from '../shared/config.ts';
+import { type BillingUnderTest, startBillingUnderTest } from './billing.ts';
+import { temporaryFolder } from './keystores.ts';
+import { type Arm, type Counted, killedAt } from './kill-at-write.ts';
+
+const ROOT = join(import.meta.dirname, '..');
+/** Billing is started anew for every write: it need not be compiled anew. */
+const COMPILE_CACHE = temporaryFolder();
+
+/**
+ * What happens to one purchase: its webhook is received, committed to the inbox, leased, worked on, completed; its key is
+ * claimed, and replaced because its buyer says that it never arrived; its payment is given back in full. Every write on
+ * that way is a point to be killed at.
+ */
+const STEPS = ['webhook', 'claim', 'replacement', 'refund'] as const;
+
+/** What must never be in a keystore, not even between a kill and the restart. */
+const NEVER: Record<string, string> = {
+  'a key without a purchase': `select id from keys where root_id = id and not exists (select 1 from purchases where key_id = keys.id)`,
+  'a key and a purchase of different subscriptions or customers': `select keys.id from keys join purchases on key_id = keys.root_id where keys.subscription_id is not purchases.subscription_id or keys.customer_id is not purchases.customer_id`,
+  'a provisioned purchase without a key, a reveal, a customer': `select id from purchases where status = 'provisioned' and (key_id is null or customer_id is null or not exists (select 1 from reveals where purchase_id = purchases.id))`,
+  'a key on a purchase that is not provisioned': `select id from purchases where status != 'provisioned' and key_id is not null`,
+  'a reveal without a key or a purchase': `select key_id from reveals where not exists (select 1 from purchases where id = purchase_id and status = 'provisioned') or not exists (select 1 from keys where id = reveals.key_id)`,
+  'a seal of a key that was claimed or revoked': `select key_id from reveals join keys on keys.id = key_id where sealed is not null and (claimed_at is not null or revoked_at is not null)`,
+  'a seal that went with nobody claiming it': `select key_id from reveals join keys on keys.id = key_id where sealed is null and claimed_at is null and revoked_at is null`,
+  'a subscription without a customer or a key': `select id from subscriptions where not exists (select 1 from customers where id = customer_id) or not exists (select 1 from keys where subscription_id = subscriptions.id)`,
+  'a customer without a purchase': `select id from customers where not exists (select 1 from purchases where customer_id = customers.id)`,
+  'a key that no audit entry, or more than one, tells the making of': `select id from keys where 1 != (select count(*) from audit where key_id = keys.id and (action = 'key.provisioned' or (action = 'key.replaced' and details like '%"new_key":"' || id || '"%')))`,
+  'a key that no gateway is told of': `select id from keys where not exists (select 1 from changes where key_id = keys.id)`,
+  'a claim without its audit entry, or the reverse': `select key_id from reveals where (claimed_at is not null) != (select count(*) from audit where purchase_id = reveals.purchase_id and action = 'key.claimed')`,
+  'a revocation without its audit entry, or the reverse': `select id from keys where (revoked_at is not null) != (select count(*) from audit where key_id = keys.id and action = 'key.revoked')`,
+  'half a replacement': `select id from keys where (replaced_by is null) != (revoked_reason is not 'replaced') or (root_id != id and not exists (select 1 from keys as old where old.replaced_by = keys.id)) or (replaced_by is not null and replaced_by not in (select id from keys))`,
+  'a reveal that shows a replaced key': `select key_id from reveals join keys on keys.id = key_id where replaced_by is not null`,
+  'two living keys of one purchase': `select root_id from keys where revoked_at is null group by root_id having count(*) > 1`,
+  'a revocation without its payment': `select id from keys where revoked_reason = 'refunded' and not exists (select 1 from payments where subscription_id = keys.subscription_id and refunded_at is not null)`,
+  'an audit entry or a change of a key that is not there': `select key_id from audit where key_id not in (select id from keys) union select key_id from changes where key_id not in (select id from keys)`,
+  'a row that points nowhere': 'select "table" from pragma_foreign_key_check',
+  'a damaged page': `select * from pragma_integrity_check where integrity_check != 'ok'`,
+};
+
+/** What must not be there either once all is worked off. */
+const NEVER_IN_THE_END: Record<string, string> = {
+  'an event that is stuck': `select id, type, status, outcome from events where status != 'processed'`,
+  'a lease': 'select id from events where leased_by is not null or leased_until is not null',
+};
+
+it.concurrent.each(['before', 'after'] as const)(
+  'killed just %s every write of a purchase, its claim, replacement and refund: one key, shown once, revoked once, nothing orphaned',
+  async (when) => {
+    const test = await startBillingUnderTest();
+    // Recovery is the inbox's and Stripe's redelivery, not that of a look at everything.
+    const turn = { task: 'reconcile', owner: 'nobody', holdMs: 86_400_000, restMs: 0 };
+    await test.keystore.takeTurn(turn);
+    await test.stopBilling();
+    // With no other process on the file, it is the restarted one that finds it as the killed one left it.
+    await test.keystore.close();
+    await test.control('/delivery', { mode: 'paused' });
+    const victim = new Victim(test);
+    try {
+      await victim.start();
+      // Nothing of what came before may arrive while writes are counted.
+      expect(await test.control('/delivery/flush')).toMatchObject({ failed: 0 });
+      await victim.workOff();
+      const undisturbed = await live(test, victim, null);
+      const counted = undisturbed.writes;
+      expect(countOf(counted, 'commit')).toBe(countOf(counted, 'begin'));
+      for (const table of [
+        'events',
+        'customers',
+        'subscriptions',
+        'keys',
+        'purchases',
+        'reveals',
+        'payments',
+      ])
+        expect(counted).toContain(`insert ${table}`);
+      for (const table of ['events', 'reveals', 'keys']) expect(counted).toContain(`update ${table}`);
+
+      const visited: string[] = [];
+      let lostAnswers = 0;
+      for (let write = 1; write <= counted.length; write++) {
+        const life = await live(test, victim, { write, when });
+        expect(life.killed).toBe(killedAt(when, write, counted[write - 1]!));
+        visited.push(counted[write - 1]!);
+        expect({ write, ...life.end }).toEqual({ write, ...undisturbed.end });
+        // Only a kill between a commit and the answer keeps the claimed key, or the one in its place, from its buyer.
+        const lost = when === 'after' && counted[write - 1] === 'commit' ? life.killedIn : undefined;
+        expect({ write, shown: life.shown }).toEqual({
+          write,
+          shown: ['claim', 'replacement'].filter((step) => step !== lost),
+        });
+        if (lost === 'claim' || lost === 'replacement') lostAnswers += 1;
+      }
+      expect(visited).toEqual(counted);
+      expect(lostAnswers).toBe(when === 'after' ? 2 : 0);
+      console.log(
+        `Killed just ${when} each of ${visited.length} writes: ${STEPS.map((step, index) => `${undisturbed.upTo[index]! - (undisturbed.upTo[index - 1] ?? 0)} of the ${step}`).join(', ')}.`,
+      );
+    } finally {
+      await victim.end();
+      await test.close();
+    }
+  },
+  240_000,
+);
+
+type Kill = NonNullable<Arm['kill']>;
+
+/** A purchase from its payment to its refund, with Stripe and the buyer trying again after the kill. */
+async function live(test: BillingUnderTest, victim: Victim, kill: Kill | null) {
+  const { id: sessionId } = await test.stripe.checkout.sessions.create({
+    mode: 'subscription',
+    line_items: [{ price: test.prices.pro!, quantity: 1 }],
+    success_url: `${test.url}/billing/success?session_id={CHECKOUT_SESSION_ID}`,
+  });
+  await test.pay(sessionId);
+  await victim.arm({ kill });
+  const shown: string[] = [];
+  let claimed = '';
+  let killedIn: (typeof STEPS)[number] | undefined;
+  const upTo: number[] = [];
+  const ask = async (path: string, body: object) => {
+    const answer = await fetch(`${test.url}/billing/success/${path}`, {
+      method: 'POST',
+      headers: { 'Content-Type': 'application/json' },
+      body: JSON.stringify({ session_id: sessionId, ...body }),
+    });
+    return { status: answer.status, body: (await answer.json()) as Record<string, string> };
+  };
+  /** Whether the buyer of a key that never arrived can have another. */
+  const replaceable = async () => {
+    const answer = await fetch(`${test.url}/billing/success?session_id=${sessionId}`);
+    const { status, replaceable_until } = (await answer.json()) as Record<string, string>;
+    return status === 'claimed' && Date.parse(replaceable_until!) > Date.now();
+  };
+  const acts = {
+    async webhook() {
+      await deliver(test, 'checkout.session.completed', sessionId);
+      await victim.workOff();
+    },
+    async claim() {
+      const { status, body } = await ask('claim', {});
+      if (status === 200) shown.push('claim');
+      else expect({ status, code: body.code }).toEqual({ status: 410, code: 'already_claimed' });
+      claimed = body.key_id!;
+      expect(await ask('claim', {})).toMatchObject({ status: 410, body: { code: 'already_claimed' } });
+      expect(await replaceable()).toBe(true);
+    },
+    async replacement() {
+      const { status, body } = await ask('replace', { key_id: claimed });
+      if (status === 200) shown.push('replacement');
+      else expect({ status, code: body.code }).toEqual({ status: 409, code: 'already_replaced' });
+      expect(await replaceable()).toBe(true);
+    },
+    async refund() {
+      const { customer } = await test.stripe.checkout.sessions.retrieve(sessionId);
+      const [charge] = (await test.stripe.charges.list({ customer: customer as string })).data;
+      if (!charge!.refunded) await test.stripe.refunds.create({ charge: charge!.id });
+      await deliver(test, 'charge.refunded', charge!.id);
+      await victim.workOff();
+    },
+  };
+  for (const step of STEPS) {
+    try {
+      await acts[step]();
+    } catch (error) {
+      if (!(await victim.isDead())) throw error;
+      killedIn = step;
+      await victim.expectSound(NEVER);
+      await test.expireLeases();
+      await victim.start();
+      // Stripe sends again what was not acknowledged, and all the rest of the purchase by now.
+      expect(await test.control('/delivery/flush')).toMatchObject({ failed: 0 });
+      await victim.workOff();
+      await acts[step]();
+    }
+    if (!kill) upTo.push((await victim.writes()).length);
+  }
+  const writes = kill ? [] : await victim.writes();
+  expect(await test.control('/delivery/flush')).toMatchObject({ failed: 0 });
+  await victim.workOff();
+  await victim.expectSound({ ...NEVER, ...NEVER_IN_THE_END });
+  return {
+    shown,
+    killedIn,
+    killed: victim.lastWords,
+    writes,
+    upTo,
+    end: victim.endOf(sessionId),
+  };
+}
+
+async function deliver(test: BillingUnderTest, type: string, objectId: string): Promise<void> {
+  const { data } = await test.stripe.events.list({ type, limit: 10 });
+  const event = data.find((each) => (each.data.object as { id: string }).id === objectId)!;
+  const { attempts } = await test.control(`/events/${event.id}/deliver`);
+  expect(attempts).toMatchObject([{ status: 200 }]);
+}
+
+function countOf(writes: readonly string[], what: string): number {
+  return writes.filter((write) => write === what).length;
+}
+
+/** The billing process that is killed and started again, and the keystore it leaves. */
+class Victim {
+  readonly #test: BillingUnderTest;
+  readonly #path: string;
+  #child: ChildProcess | undefined;
+  #output = '';
+  #ended: Promise<unknown> = Promise.resolve();
+
+  constructor(test: BillingUnderTest) {
+    this.#test = test;
+    this.#path = sqlitePath(test.keystoreUrl);
+  }
+
+  async start(): Promise<void> {
+    const preload = join(ROOT, 'test/kill-at-write.ts');
+    const child = spawn(process.execPath, ['--import', preload, join(ROOT, 'billing/main.ts')], {
+      cwd: temporaryFolder(),
+      env: {
+        PATH: process.env.PATH,
+        NODE_COMPILE_CACHE: COMPILE_CACHE,
+        LOG_LEVEL: 'warn',
+        KILL_AT_WRITE: 'yes',
+        ...this.#test.environment,
+      },
+      stdio: ['ignore', 'pipe', 'inherit', 'ipc'],
+    });
+    this.#child = child;
+    this.#output = '';
+    this.#ended = once(child, 'close');
+    child.stdout!.on('data', (chunk) => {
+      this.#output += chunk;
+    });
+    while (!this.#output.includes('Billing listens')) {
+      if (child.exitCode !== null) throw new Error(`Billing did not start:\n${this.#output}`);
+      await Promise.race([once(child.stdout!, 'data'), this.#ended]);
+    }
+  }
+
+  /** Counts from now on, and kills where it is told to. */
+  async arm(arm: Arm): Promise<void> {
+    await this.#ask(arm);
+  }
+
+  async writes(): Promise<string[]> {
+    return (await this.#ask('counted')).writes;
+  }
+
+  /** @throws when it is dead, or dies */
+  async #ask(message: Arm | 'counted'): Promise<Counted> {
+    const child = this.#child!;
+    const answer = new Promise((resolve) => child.once('message', resolve));
+    if (child.connected) child.send(message, () => {});
+    const counted = await Promise.race([answer, this.#ended.then(() => null)]);
+    if (!counted) throw new Error('Billing was killed');
+    return counted as Counted;
+  }
+
+  /** What it printed before it was killed. */
+  lastWords: string | undefined;
+
+  /** Whether it was killed, as far as can be told after a request to it failed. */
+  async isDead(): Promise<boolean> {
+    await Promise.race([this.#ended, pause(2000)]);
+    if (this.#child!.signalCode !== 'SIGKILL') return false;
+    this.lastWords = /^killed .*$/m.exec(this.#output)?.[0];
+    return true;
+  }
+
+  /** Waits until the inbox is empty. @throws when it is killed before */
+  async workOff(): Promise<void> {
+    const giveUp = performance.now() + 20_000;
+    while (this.#rows(`select id from events where status = 'pending'`).length > 0) {
+      if (this.#child!.signalCode !== null || performance.now() > giveUp)
+        throw new Error('The inbox is not empty');
+      await pause(5);
+    }
+    // Its answer comes after all that the last event still makes it write.
+    await this.writes();
+  }
+
+  /** Nothing is there that must not be, and no event is missing that was acknowledged. */
+  async expectSound(never: Record<string, string>): Promise<void> {
+    const found = Object.entries(never).map(([what, sql]) => [what, this.#rows(sql)]);
+    expect(found.filter(([, rows]) => rows!.length > 0)).toEqual([]);
+    const answer = await fetch(`${this.#test.sandbox.url}/_sandbox/deliveries`);
+    const { deliveries } = (await answer.json()) as { deliveries: { event: string; state: string }[] };
+    const kept = new Set((this.#rows('select id from events') as { id: string }[]).map(({ id }) => id));
+    const acknowledged = deliveries.filter(({ state }) => state === 'delivered');
+    expect(acknowledged.filter(({ event }) => !kept.has(event))).toEqual([]);
+  }
+
+  /** What a purchase has come to: how many rows of each kind, and what is told of them. */
+  endOf(sessionId: string) {
+    const one = <Row>(sql: string) => this.#rows(sql) as Row[];
+    const hash = sessionHash(sessionId);
+    const purchases = one<{
+      id: string;
+      key_id: string;
+      customer_id: string;
+      subscription_id: string;
+      status: string;
+    }>(
+      `select id, key_id, customer_id, subscription_id, status from purchases where session_hash = '${hash}'`,
+    );
+    const { id, key_id, customer_id, subscription_id } = purchases[0]!;
+    return {
+      purchases: purchases.map(({ status }) => status),
+      keys: one(
+        `select revoked_reason from keys where subscription_id = '${subscription_id}' or customer_id = '${customer_id}'`,
+      ),
+      reveals: one(
+        `select sealed, claimed_at is not null as claimed from reveals where purchase_id = '${id}' or key_id = '${key_id}'`,
+      ),
+      customers: one(`select mode, email from customers where id = '${customer_id}'`),
+      subscriptions: one(`select plan_id, status from subscriptions where customer_id = '${customer_id}'`),
+      payments: one(
+        `select refunded_at is not null as refunded, dispute from payments where subscription_id = '${subscription_id}'`,
+      ),
+      told: one(
+        `select action, count(*) as times from audit where key_id = '${key_id}' or customer_id = '${customer_id}' or purchase_id = '${id}' group by action order by action`,
+      ),
+      changes: one(
+        `select count(*) as times from changes join keys on keys.id = key_id where root_id = '${key_id}'`,
+      ),
+    };
+  }
+
+  #rows(sql: string): unknown[] {
+    const raw = new Database(this.#path, { readonly: true, timeout: 5000 });
+    try {
+      return raw.prepare(sql).all();
+    } finally {
+      raw.close();
+    }
+  }
+
+  async end(): Promise<void> {
+    this.#child?.kill('SIGKILL');
+    await this.#ended;
+  }
+}
