@@ -1,8 +1,13 @@
 import { availableParallelism, cpus } from 'node:os';
 import { benchGateway } from './gateway.ts';
+import { benchInbox } from './inbox.ts';
 import { benchPurchases } from './purchases.ts';
 
-const benches: Record<string, () => Promise<string[]>> = { purchases: benchPurchases, gateway: benchGateway };
+const benches: Record<string, () => Promise<string[]>> = {
+  purchases: benchPurchases,
+  inbox: benchInbox,
+  gateway: benchGateway,
+};
 const chosen = process.argv.slice(2);
 const unknown = chosen.find((name) => !benches[name]);
 if (unknown) {
