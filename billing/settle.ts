@@ -146,11 +146,16 @@ function couldBeOurs({ ownOrigins }: SettleContext, look: SessionLook): boolean 
   );
 }
 
-/** Whether this is a trial of a plan that gives a person one only, not the person's first, and nothing was paid for it since. */
+/**
+ * Whether this is a trial of a plan that gives a person one only, not the person's first, and nothing was paid for it since.
+ * The plan that was sold counts: a change to another one and back must not bring a key.
+ */
 async function isRepeatedTrial(context: SettleContext, look: SessionLook, sold: Sold): Promise<boolean> {
   const { stripe, plans, mode } = context;
   const { subscription, stripeCustomerId, email } = look;
-  if (!sold.plan.trial?.once || !subscription?.trialEnd) return false;
+  const first = planSold(plans, look.soldItems, mode);
+  const { trial } = typeof first === 'string' ? sold.plan : first.plan;
+  if (!trial?.once || !subscription?.trialEnd) return false;
   const before = await hadTrialBefore(
     stripe,
     { stripeCustomerId, email, before: subscription.createdAt, subscriptionId: subscription.id },

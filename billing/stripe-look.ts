@@ -23,6 +23,8 @@ export type SessionLook = {
   email: string | null;
   /** What was bought: the subscription's items as they are now, else the session's lines. */
   items: readonly BoughtItem[];
+  /** The session's lines: what was sold, whatever the subscription was changed to since. */
+  soldItems: readonly BoughtItem[];
   subscription: SubscriptionLook | null;
   /** Of a one-time purchase that cost something. */
   paymentIntentId: string | null;
@@ -71,6 +73,7 @@ export async function lookAtSession(stripe: Stripe, sessionId: string): Promise<
   );
   if (!session) return null;
   const subscription = session.subscription as Stripe.Subscription | null;
+  const soldItems = await itemsOfLines(stripe, session);
   return {
     id: session.id,
     mode: session.livemode ? 'live' : 'test',
@@ -81,7 +84,8 @@ export async function lookAtSession(stripe: Stripe, sessionId: string): Promise<
     successUrl: session.success_url ?? session.return_url ?? null,
     stripeCustomerId: idOf(session.customer),
     email: session.customer_details?.email ?? session.customer_email,
-    items: subscription ? itemsOf(subscription) : await itemsOfLines(stripe, session),
+    items: subscription ? itemsOf(subscription) : soldItems,
+    soldItems,
     subscription:
       subscription &&
       (await toSubscriptionLook(stripe, subscription, session.customer_details?.email ?? null, fetchedAt)),

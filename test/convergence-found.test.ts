@@ -54,6 +54,28 @@ it('a second trial whose first payment fails brings no key; a payment does', asy
   expect(await purchaseOf(second)).toMatchObject({ status: 'provisioned', keyId: expect.any(String) });
 });
 
+it.each(['before the trial ends', 'after it'])(
+  'a second trial brings no key by way of another plan and back, %s',
+  async (when) => {
+    await purchaseOf(await buy('tryout', 'success', 7));
+    await world.advance(60);
+    const second = await buy('tryout', 'renewal_fails', 7);
+    await purchaseOf(second);
+    if (when === 'after it') await world.advance(8 * DAY);
+    const { subscription } = await world.stripe.checkout.sessions.retrieve(second);
+    const { items } = await world.stripe.subscriptions.update(subscription as string, {
+      items: [{ price: world.prices.seats!, quantity: 2 }],
+      proration_behavior: 'none',
+    });
+    expect(await purchaseOf(second)).toMatchObject({ failure: 'trial_used', keyId: null });
+    await world.stripe.subscriptions.update(subscription as string, {
+      items: [{ id: items.data.at(-1)!.id, deleted: true }],
+      proration_behavior: 'none',
+    });
+    expect(await purchaseOf(second)).toMatchObject({ failure: 'trial_used', keyId: null });
+  },
+);
+
 it.each(['seen at once', 'seen only later'])(
   'a refund ends a key for good, though an older invoice is paid after it: %s',
   async (when) => {

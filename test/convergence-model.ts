@@ -17,7 +17,7 @@ export type AtStripe = {
   /** Seconds. */
   now: number;
   sessions: readonly Stripe.Checkout.Session[];
-  /** By session: what a session without a subscription sold. */
+  /** By session: what it sold. */
   lines: ReadonlyMap<string, readonly { price: string; quantity: number }[]>;
   customers: readonly Stripe.Customer[];
   subscriptions: readonly Stripe.Subscription[];
@@ -72,7 +72,7 @@ function ofSubscription(stripe: AtStripe, session: Stripe.Checkout.Session): Exp
   const invoices = stripe.invoices.filter((invoice) => subscriptionOf(invoice) === subscription.id);
   const first = invoices.find(({ id }) => id === session.invoice);
   if (first?.status !== 'paid') return { key: false, why: `the first invoice is ${first?.status}` };
-  if (trialWasUsed(stripe, session, subscription, sold.plan)) {
+  if (trialWasUsed(stripe, session, subscription)) {
     const paid = invoices.some(({ status, amount_due }) => status === 'paid' && amount_due > 0);
     if (!paid) return { key: false, why: 'another trial, and nothing was paid' };
   }
@@ -205,9 +205,9 @@ function trialWasUsed(
   stripe: AtStripe,
   session: Stripe.Checkout.Session,
   subscription: Stripe.Subscription,
-  planId: string,
 ): boolean {
-  if (!PLANS[planId]?.trial?.once || subscription.trial_start === null) return false;
+  const first = bestPlan(stripe, stripe.lines.get(session.id) ?? []);
+  if (!PLANS[first?.plan ?? '']?.trial?.once || subscription.trial_start === null) return false;
   const email = session.customer_details?.email;
   const person = stripe.customers.filter(
     (customer) => customer.id === session.customer || (email && customer.email === email),

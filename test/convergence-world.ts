@@ -250,8 +250,7 @@ export async function startWorld() {
       const page = { limit: 100 };
       const sessions = await all(stripe.checkout.sessions.list(page));
       const lines = new Map<string, { price: string; quantity: number }[]>();
-      for (const { id, mode } of sessions) {
-        if (mode !== 'payment') continue;
+      for (const { id } of sessions) {
         const items = await stripe.checkout.sessions.listLineItems(id);
         lines.set(
           id,

@@ -97,7 +97,7 @@ export class Life {
       }
       case 'change_plan':
         return this.#update(step, (subscription) =>
-          this.#isOtherTrial(subscription, step.plan)
+          this.#wouldBecomeOurs(subscription)
             ? null
             : {
                 items: [{ id: subscription.items.data[0]!.id, price: prices[step.plan]! }],
@@ -110,7 +110,7 @@ export class Life {
         }));
       case 'add_item':
         return this.#update(step, (subscription) =>
-          this.#isOtherTrial(subscription, step.plan)
+          this.#wouldBecomeOurs(subscription)
             ? null
             : { items: [{ price: prices[step.plan]!, quantity: 2 }] },
         );
@@ -356,14 +356,9 @@ export class Life {
     return subscription.id;
   }
 
-  /**
-   * Whether a subscription that had a trial would come to a plan that gives a person one only, or from something else to
-   * a plan: what counts as whose first trial then depends on when it was looked at.
-   */
-  #isOtherTrial({ trial_start, items }: Stripe.Subscription, plan: string): boolean {
-    if (trial_start === null) return false;
-    const isOurs = items.data.some(({ price }) => this.#world.isOurs(price.id));
-    return !isOurs || PLANS[plan]?.trial?.once === true;
+  /** Whether a trial of something else would come to a plan: what counts as whose first trial then depends on when it was looked at. */
+  #wouldBecomeOurs({ trial_start, items }: Stripe.Subscription): boolean {
+    return trial_start !== null && !items.data.some(({ price }) => this.#world.isOurs(price.id));
   }
 
   /** Those that have not ended. */
