@@ -1,10 +1,11 @@
-import { type Dispatcher, Pool } from 'undici';
+import type { Dispatcher } from 'undici';
 import type { Allowed } from './decision.ts';
 import type { Exchange } from './exchange.ts';
 import { responseHeaders } from './headers.ts';
 import { identityHeaders } from './identity-headers.ts';
 import { rateLimitHeaders } from './ratelimit-headers.ts';
 import { RequestBody } from './request-body.ts';
+import type { Route } from './routes.ts';
 
 /** How a forwarded request went wrong. */
 export type ForwardFailure = 'unreachable' | 'timeout' | 'not_sendable';
@@ -18,7 +19,7 @@ export type ForwardEvents = {
     exchange: Exchange,
     status: number,
     how: 'complete' | 'truncated' | 'client_gone',
-    keyId: string,
+    keyId: string | null,
   ): void;
   /** Nothing has been answered yet, and the upstream will not answer. */
   failed(exchange: Exchange, failure: ForwardFailure, error: Error): void;
@@ -26,10 +27,6 @@ export type ForwardEvents = {
   stopping(): boolean;
 };
 
-/** How long connecting to the upstream may take. */
-const CONNECT_MS = 5000;
-/** How long an answer may pause between two chunks. Longer than the first byte may take: streams have quiet times. */
-const MIN_BODY_PAUSE_MS = 300_000;
 /** Up to this size a body is worth copying to save a write. */
 const ONE_WRITE_BYTES = 16 * 1024;
 /** How long a client may go on sending a body that the upstream answered without. */
@@ -38,59 +35,47 @@ const LINGER_MS = 1000;
 /** `..` as a path segment, also percent-encoded or with parameters (`..;`): with it a request could leave the path that `UPSTREAM_URL` names. */
 const DOT_SEGMENTS = /(?:^|[/\\]|%2f|%5c)(?:\.|%2e){2}(?:$|[/\\?#;]|%2f|%5c|%3b)/i;
 
-/** The API behind the gateway. */
-export class Upstream {
-  readonly #pool: Pool;
-  readonly #basePath: string;
+/** Sends requests on to the servers of their routes. */
+export class Forwarder {
   readonly #events: ForwardEvents;
 
-  /** @param timeoutMs how long the upstream may take to begin its answer */
-  constructor(url: string, timeoutMs: number, events: ForwardEvents) {
-    const { origin, pathname } = new URL(url);
-    this.#basePath = pathname.replace(/\/+$/, '');
+  constructor(events: ForwardEvents) {
     this.#events = events;
-    this.#pool = new Pool(origin, {
-      allowH2: false,
-      connectTimeout: CONNECT_MS,
-      headersTimeout: timeoutMs,
-      bodyTimeout: Math.max(timeoutMs, MIN_BODY_PAUSE_MS),
-    });
   }
 
-  /** Whether a target stays below the path in `UPSTREAM_URL`. */
-  reaches(target: string): boolean {
-    return this.#basePath === '' || !DOT_SEGMENTS.test(target.split('?', 1)[0] as string);
+  /**
+   * Whether a target can be sent to the route it matched: not where it could leave the path that the route and its
+   * servers' URLs name.
+   */
+  reaches({ path, group }: Route, target: string): boolean {
+    if (path === '/' && group.targets.every(({ basePath }) => basePath === '')) return true;
+    return !DOT_SEGMENTS.test(target.split('?', 1)[0] as string);
   }
 
-  /** Sends a request on and its answer back, streaming both ways. */
-  forward(exchange: Exchange, allowed: Allowed): void {
+  /** Sends a request on and its answer back, streaming both ways. @param allowed `null` on a public route */
+  forward(exchange: Exchange, route: Route, allowed: Allowed | null): void {
     const { req, res, head } = exchange;
+    const target = route.group.pick();
+    if (target === null) {
+      this.#events.failed(exchange, 'unreachable', new Error('No server of this route is fit to answer'));
+      return;
+    }
     const headers = head.endToEnd.concat(identityHeaders(exchange, allowed));
     if (head.contentLength !== null) headers.push('Content-Length', head.contentLength);
     // An HTTP/1.0 client cannot have meant it (RFC 9110 section 10.1.1).
     if (head.expectsContinue && head.hasBody && req.httpVersionMinor > 0) res.writeContinue();
     const body = head.hasBody ? new RequestBody(req) : null;
-    this.#pool.dispatch(
-      {
-        path: this.#basePath + req.url,
-        method: req.method as string,
-        headers,
-        body,
-      },
+    target.dispatcher.dispatch(
+      { path: target.basePath + req.url, method: req.method as string, headers, body },
       new Forwarding(exchange, allowed, body, this.#events),
     );
-  }
-
-  /** Ends all connections to the upstream. */
-  async close(): Promise<void> {
-    await this.#pool.destroy();
   }
 }
 
 /** One answer on its way from the upstream to the client. */
 class Forwarding implements Dispatcher.DispatchHandler {
   readonly #exchange: Exchange;
-  readonly #allowed: Allowed;
+  readonly #allowed: Allowed | null;
   readonly #body: RequestBody | null;
   readonly #events: ForwardEvents;
   readonly #startedAt = performance.now();
@@ -102,7 +87,7 @@ class Forwarding implements Dispatcher.DispatchHandler {
   #waiting = false;
   #held: Buffer | null = null;
 
-  constructor(exchange: Exchange, allowed: Allowed, body: RequestBody | null, events: ForwardEvents) {
+  constructor(exchange: Exchange, allowed: Allowed | null, body: RequestBody | null, events: ForwardEvents) {
     this.#exchange = exchange;
     this.#body = body;
     this.#allowed = allowed;
@@ -126,7 +111,8 @@ class Forwarding implements Dispatcher.DispatchHandler {
     const { res, requestId } = this.#exchange;
     this.#events.upstreamAnswered(performance.now() - this.#startedAt);
     const headers = responseHeaders(controller.rawHeaders as Buffer[]);
-    for (const text of rateLimitHeaders(this.#allowed.windows, this.#allowed.quota)) headers.push(text);
+    const { windows = [], quota = null } = this.#allowed ?? {};
+    for (const text of rateLimitHeaders(windows, quota)) headers.push(text);
     headers.push('X-Request-ID', requestId);
     if (this.#events.stopping()) headers.push('Connection', 'close');
     this.#status = status;
@@ -177,7 +163,7 @@ class Forwarding implements Dispatcher.DispatchHandler {
     } catch (bug) {
       // Without an answer the client would wait for ever, and the exchange would never be over.
       this.#exchange.socket.destroy();
-      this.#events.finished(this.#exchange, 0, 'truncated', this.#allowed.key.id);
+      this.#events.finished(this.#exchange, 0, 'truncated', this.#allowed?.key.id ?? null);
       throw bug;
     }
   }
@@ -208,7 +194,7 @@ class Forwarding implements Dispatcher.DispatchHandler {
 
   #finish(how: 'complete' | 'truncated' | 'client_gone'): void {
     this.#over = true;
-    this.#events.finished(this.#exchange, this.#status, how, this.#allowed.key.id);
+    this.#events.finished(this.#exchange, this.#status, how, this.#allowed?.key.id ?? null);
   }
 }
 

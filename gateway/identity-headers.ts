@@ -5,14 +5,14 @@ import type { Exchange } from './exchange.ts';
  * Who is asking, for the upstream, as name, value, ... Every one is always there, even when it is empty: an upstream that
  * looks for a header must find ours and never one that a client made up.
  */
-export function identityHeaders(exchange: Exchange, { key, plan }: Allowed): string[] {
+export function identityHeaders(exchange: Exchange, allowed: Allowed | null): string[] {
   return [
     'X-Consumer-ID',
-    key.customerId ?? '',
+    allowed?.key.customerId ?? '',
     'X-Consumer-Plan',
-    plan.id,
+    allowed?.plan.id ?? '',
     'X-Credential-Identifier',
-    key.id,
+    allowed?.key.id ?? '',
     'X-Request-ID',
     exchange.requestId,
     'X-Forwarded-For',

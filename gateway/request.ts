@@ -3,8 +3,9 @@ import type { ProblemCode } from '../shared/problems.ts';
 import type { Arrivals } from './arrivals.ts';
 import type { Decide } from './decide.ts';
 import type { Exchange } from './exchange.ts';
-import type { Upstream } from './forward.ts';
+import type { Forwarder } from './forward.ts';
 import { answerProblem, answerRefused } from './refusal.ts';
+import type { Route, Routes } from './routes.ts';
 import type { UsageRecorder } from './usage-recorder.ts';
 
 /** Paths the gateway answers itself; all others are the upstream's. */
@@ -13,7 +14,8 @@ export const OWN_PATHS: ReadonlySet<string> = new Set(['/whoami', '/quota', '/he
 export type RequestOptions = {
   arrivals: Pick<Arrivals, 'arrive'>;
   decide: Decide;
-  upstream: Pick<Upstream, 'forward' | 'reaches'>;
+  routes: Pick<Routes, 'match'>;
+  forwarder: Pick<Forwarder, 'forward' | 'reaches'>;
   usage: Pick<UsageRecorder, 'count'>;
   /** Answers {@link OWN_PATHS}. */
   own(exchange: Exchange): void;
@@ -29,14 +31,14 @@ export type RequestOptions = {
 
 /** The way of a request: read its head, decide, then forward it or say why not. This is the hot path. */
 export function createRequestListener(options: RequestOptions) {
-  const { arrivals, decide, upstream, usage, now } = options;
+  const { arrivals, decide, routes, forwarder, usage, now } = options;
 
   function refuse(exchange: Exchange, code: ProblemCode, detail?: string): void {
     answerProblem(exchange, code, detail, {}, code === 'stopping' ? ['Retry-After', '1'] : []);
     options.onRefused(exchange, code);
   }
 
-  async function decideAndForward(exchange: Exchange): Promise<void> {
+  async function decideAndForward(exchange: Exchange, route: Route): Promise<void> {
     const { head, address, res } = exchange;
     const time = now();
     const decision = await decide({ credential: head.credential, address, now: time }, 'spend');
@@ -46,7 +48,7 @@ export function createRequestListener(options: RequestOptions) {
       return;
     }
     if (decision.allowed) {
-      upstream.forward(exchange, decision);
+      forwarder.forward(exchange, route, decision);
       return;
     }
     answerRefused(exchange, decision);
@@ -66,14 +68,18 @@ export function createRequestListener(options: RequestOptions) {
       refuse(exchange, 'coding_not_supported', 'Of transfer codings only chunked is understood.');
     } else if (target.charCodeAt(0) !== 47 /* slash */) {
       refuse(exchange, 'invalid_request', 'The request target has to be a path, such as /v1/items.');
-    } else if (!upstream.reaches(target)) {
-      refuse(exchange, 'invalid_request', 'The path has ".." segments that lead out of this API.');
     } else {
-      decideAndForward(exchange).catch((error: unknown) => {
-        options.onBug(exchange, error);
-        if (!res.headersSent) refuse(exchange, 'internal_error');
-        else exchange.socket.destroy();
-      });
+      const route = routes.match(exchange.head.host, exchange.path);
+      if (route === undefined) refuse(exchange, 'not_found', 'No route leads there.');
+      else if (!forwarder.reaches(route, target)) {
+        refuse(exchange, 'invalid_request', 'The path has ".." segments that lead out of this API.');
+      } else {
+        decideAndForward(exchange, route).catch((error: unknown) => {
+          options.onBug(exchange, error);
+          if (!res.headersSent) refuse(exchange, 'internal_error');
+          else exchange.socket.destroy();
+        });
+      }
     }
   };
 }

@@ -9,7 +9,7 @@ import { createEndpoints } from './endpoints.ts';
 import type { Exchange } from './exchange.ts';
 import { FactsCache } from './facts-cache.ts';
 import { FirstUses } from './first-uses.ts';
-import { type ForwardFailure, Upstream } from './forward.ts';
+import { Forwarder, type ForwardFailure } from './forward.ts';
 import { HashQueue } from './hash-queue.ts';
 import { Identify } from './identify.ts';
 import { createInternalServer } from './internal.ts';
@@ -19,6 +19,8 @@ import { Metrics, type Outcome } from './metrics.ts';
 import { Quotas } from './quota.ts';
 import { answerProblem } from './refusal.ts';
 import { createRequestListener } from './request.ts';
+import { type RouteSpec, routeTo } from './route-spec.ts';
+import { Routes } from './routes.ts';
 import { UsageRecorder } from './usage-recorder.ts';
 
 /** A gateway that is listening. */
@@ -33,6 +35,8 @@ export type Gateway = {
 
 export type GatewayOptions = {
   config: Config;
+  /** Without it, everything goes to `config.upstreamUrl`. */
+  routes?: readonly RouteSpec[];
   /** Stays open when the gateway closes: it is its owner's. */
   keystore: Keystore;
   log: Logger;
@@ -54,7 +58,11 @@ const STOP_MS = 1500;
 /** Puts the gateway together and starts it. @throws the system's error when a port cannot be had */
 export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   const { config, keystore, log, now = Date.now } = options;
-  if (config.upstreamUrl === null) throw new Error('The gateway was started without an upstream');
+  if (!options.routes && config.upstreamUrl === null)
+    throw new Error('The gateway was started without an upstream');
+  const routes = new Routes(
+    options.routes ?? [routeTo(config.upstreamUrl as string, config.upstreamTimeoutMs)],
+  );
   let stopping = false;
   if (config.production && config.trustedProxyList.length === 0) {
     log.warn('TRUSTED_PROXIES is empty: behind a proxy, all clients share one address');
@@ -102,7 +110,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     exchange: Exchange,
     outcome: Outcome,
     status: number,
-    more: { keyId?: string; code?: string },
+    more: { keyId?: string | null; code?: string },
   ) => {
     arrivals.leave(exchange);
     metrics.answered(outcome, status);
@@ -127,7 +135,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     answerProblem(exchange, code);
     onRefused(exchange, code);
   };
-  const upstream = new Upstream(config.upstreamUrl, config.upstreamTimeoutMs, {
+  const forwarder = new Forwarder({
     upstreamAnswered: (milliseconds) => metrics.upstreamAnswered(milliseconds / 1000),
     finished: (exchange, status, how, keyId) =>
       over(exchange, how === 'truncated' ? 'failed' : 'forwarded', status, { keyId }),
@@ -146,7 +154,8 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   const onRequest = createRequestListener({
     arrivals,
     decide,
-    upstream,
+    routes,
+    forwarder,
     usage,
     own,
     onRefused,
@@ -163,7 +172,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   const internal = createInternalServer(metrics);
 
   const release = async () => {
-    await upstream.close();
+    await routes.destroy();
     facts.stop();
     await usage.close();
   };
