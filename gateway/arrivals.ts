@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { BlockList, Socket } from 'node:net';
 import { clientAddress, peerOf } from './client-address.ts';
-import type { Connection, Exchange } from './exchange.ts';
+import type { Arrival, Connection, Exchange } from './exchange.ts';
 import { readRequestHead } from './headers.ts';
 
 const SANE_REQUEST_ID = /^[A-Za-z0-9][A-Za-z0-9._:+/=-]{0,127}$/;
@@ -21,25 +21,32 @@ export class Arrivals {
     this.#anyTrusted = anyTrusted;
   }
 
-  /** Takes in a request. {@link leave} has to follow, once. */
+  /** Takes in a request that `node:http` read. {@link leave} has to follow, once. */
   arrive(req: IncomingMessage, res: ServerResponse): Exchange {
     const { socket } = req;
+    const arrival = this.read(socket, req.method as string, req.url as string, req.rawHeaders) as Exchange;
+    arrival.req = req;
+    arrival.res = res;
+    arrival.connection.busy++;
+    this.inFlight++;
+    return arrival;
+  }
+
+  /** What bears on a request, from its head and its connection. */
+  read(socket: Socket, method: string, target: string, rawHeaders: readonly string[]): Arrival {
     const connection = this.#connection(socket);
     const { peer } = connection;
-    connection.busy++;
-    this.inFlight++;
-    const head = readRequestHead(req.rawHeaders);
-    const target = req.url as string;
+    const head = readRequestHead(rawHeaders);
     const query = target.indexOf('?');
     // What an unknown peer says of where a request came from is not believed; it is the origin itself.
     const believed = peer.trusted;
     return {
-      req,
-      res,
       socket,
       connection,
-      head,
+      method,
+      target,
       path: query < 0 ? target : target.slice(0, query),
+      head,
       requestId: believed && SANE_REQUEST_ID.test(head.requestId) ? head.requestId : randomUUID(),
       address: clientAddress(peer, head.forwardedFor, this.#trustedProxies),
       forwardedFor: believed && head.forwardedFor ? `${head.forwardedFor}, ${peer.address}` : peer.address,

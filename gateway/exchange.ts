@@ -10,15 +10,16 @@ export type Connection = {
   busy: number;
 };
 
-/** One request and its response, with what was found out about it on arrival. */
-export type Exchange = {
-  req: IncomingMessage;
-  res: ServerResponse;
+/** A request as it arrived, with what was found out about it from its head and its connection. */
+export type Arrival = {
   socket: Socket;
   connection: Connection;
-  head: RequestHead;
+  method: string;
+  /** The request target as it came. */
+  target: string;
   /** The target without its query: queries may hold secrets and are never logged. */
   path: string;
+  head: RequestHead;
   requestId: string;
   /** The client's address. */
   address: string;
@@ -29,3 +30,6 @@ export type Exchange = {
   /** `performance.now()` on arrival. */
   startedAt: number;
 };
+
+/** An arrival that `node:http` read, with its response. */
+export type Exchange = Arrival & { req: IncomingMessage; res: ServerResponse };

@@ -66,7 +66,7 @@ export class Forwarder {
     if (head.expectsContinue && head.hasBody && req.httpVersionMinor > 0) res.writeContinue();
     const body = head.hasBody ? new RequestBody(req) : null;
     target.dispatcher.dispatch(
-      { path: target.basePath + req.url, method: req.method as string, headers, body },
+      { path: target.basePath + exchange.target, method: exchange.method, headers, body },
       new Forwarding(exchange, allowed, body, this.#events),
     );
   }

@@ -1,11 +1,11 @@
 import type { Allowed } from './decision.ts';
-import type { Exchange } from './exchange.ts';
+import type { Arrival } from './exchange.ts';
 
 /**
  * Who is asking, for the upstream, as name, value, ... Every one is always there, even when it is empty: an upstream that
  * looks for a header must find ours and never one that a client made up.
  */
-export function identityHeaders(exchange: Exchange, allowed: Allowed | null): string[] {
+export function identityHeaders(arrival: Arrival, allowed: Allowed | null): string[] {
   return [
     'X-Consumer-ID',
     allowed?.key.customerId ?? '',
@@ -14,12 +14,12 @@ export function identityHeaders(exchange: Exchange, allowed: Allowed | null): st
     'X-Credential-Identifier',
     allowed?.key.id ?? '',
     'X-Request-ID',
-    exchange.requestId,
+    arrival.requestId,
     'X-Forwarded-For',
-    exchange.forwardedFor,
+    arrival.forwardedFor,
     'X-Forwarded-Proto',
-    exchange.forwardedProto,
+    arrival.forwardedProto,
     'X-Forwarded-Host',
-    exchange.forwardedHost,
+    arrival.forwardedHost,
   ];
 }

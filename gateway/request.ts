@@ -57,7 +57,7 @@ export function createRequestListener(options: RequestOptions) {
 
   return function onRequest(req: IncomingMessage, res: ServerResponse): void {
     const exchange = arrivals.arrive(req, res);
-    const target = req.url as string;
+    const { target } = exchange;
     if (options.stopping()) refuse(exchange, 'stopping');
     else if (exchange.head.hosts > 1)
       refuse(exchange, 'invalid_request', 'There is more than one Host header.');

@@ -117,8 +117,8 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     const level = outcome === 'failed' ? 'info' : 'debug';
     if (!log.isLevelEnabled(level)) return;
     const ms = Math.round(performance.now() - exchange.startedAt);
-    const { req, path, requestId } = exchange;
-    log[level]({ requestId, method: req.method, path, status, outcome, ...more, ms }, 'request');
+    const { method, path, requestId } = exchange;
+    log[level]({ requestId, method, path, status, outcome, ...more, ms }, 'request');
   };
   const onRefused = (exchange: Exchange, code: ProblemCode) => {
     const status = problemStatus(code);
