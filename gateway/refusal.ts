@@ -11,17 +11,16 @@ const SMALL_BODY = 64 * 1024;
 const LINGER_BYTES = 1024 * 1024;
 const LINGER_MS = 1000;
 
+/** An answer of our own, its headers as name, value, ... */
+export type ProblemAnswer = { status: number; reason: string; headers: string[]; body: Buffer };
+
 /** Answers with the problem a decision came to. */
 export function answerRefused(exchange: Exchange, refusal: Refused): void {
-  const { code, detail, extensions, retryAfterSeconds, windows, quota } = refusal;
-  const headers = rateLimitHeaders(windows, quota);
-  if (retryAfterSeconds !== null) headers.push('Retry-After', `${retryAfterSeconds}`);
-  answerProblem(exchange, code, detail, extensions, headers);
+  send(exchange, refusedAnswer(exchange.requestId, refusal));
 }
 
 /**
- * Answers with a problem (RFC 9457). A 401 carries the challenge of RFC 6750 section 3, with an error only when there was
- * a key to be wrong.
+ * Answers with a problem (RFC 9457).
  *
  * @param headers further ones, as name, value, ...
  */
@@ -32,26 +31,54 @@ export function answerProblem(
   extensions: Record<string, unknown> = {},
   headers: string[] = [],
 ): void {
-  const { res, requestId } = exchange;
-  const body = problem(code, detail, { ...extensions, request_id: requestId });
+  send(exchange, problemAnswer(exchange.requestId, code, detail, extensions, headers));
+}
+
+/** The answer to a request that a decision refused. */
+export function refusedAnswer(requestId: string, refusal: Refused): ProblemAnswer {
+  const { code, detail, extensions, retryAfterSeconds, windows, quota } = refusal;
+  const headers = rateLimitHeaders(windows, quota);
+  if (retryAfterSeconds !== null) headers.push('Retry-After', `${retryAfterSeconds}`);
+  return problemAnswer(requestId, code, detail, extensions, headers);
+}
+
+/**
+ * The answer that is a problem. A 401 carries the challenge of RFC 6750 section 3, with an error only when there was a
+ * key to be wrong.
+ *
+ * @param headers further ones, as name, value, ...; added to
+ */
+export function problemAnswer(
+  requestId: string,
+  code: ProblemCode,
+  detail?: string,
+  extensions: Record<string, unknown> = {},
+  headers: string[] = [],
+): ProblemAnswer {
+  const problemBody = problem(code, detail, { ...extensions, request_id: requestId });
+  const { status } = problemBody;
   headers.push('X-Request-ID', requestId);
-  if (body.status === 401) {
+  if (status === 401) {
     const error = code === 'missing_key' ? '' : ', error="invalid_token"';
     headers.push('WWW-Authenticate', `Bearer realm="api"${error}`);
   }
-  const text = Buffer.from(JSON.stringify(body));
+  const body = Buffer.from(JSON.stringify(problemBody));
   headers.push(
     'Content-Type',
     'application/problem+json',
     'Content-Length',
-    `${text.length}`,
+    `${body.length}`,
     'Cache-Control',
     'no-store',
   );
-  if (mustClose(exchange)) headers.push('Connection', 'close');
   // Named outright: a reason that an earlier attempt left behind may be what could not be sent.
-  res.writeHead(body.status, STATUS_CODES[body.status] ?? '', headers);
-  finish(exchange, res, text);
+  return { status, reason: STATUS_CODES[status] ?? '', headers, body };
+}
+
+function send(exchange: Exchange, { status, reason, headers, body }: ProblemAnswer): void {
+  if (mustClose(exchange)) headers.push('Connection', 'close');
+  exchange.res.writeHead(status, reason, headers);
+  finish(exchange, exchange.res, body);
 }
 
 /** Whether the rest of this request is not worth waiting for. */
