@@ -1,11 +1,10 @@
 import type { Dispatcher } from 'undici';
+import { clientHeaders, type ReceivedHeaders } from './client-headers.ts';
 import type { Allowed } from './decision.ts';
 import type { Exchange } from './exchange.ts';
-import { responseHeaders } from './headers.ts';
-import { identityHeaders } from './identity-headers.ts';
-import { rateLimitHeaders } from './ratelimit-headers.ts';
 import { RequestBody } from './request-body.ts';
 import type { Route } from './routes.ts';
+import { upstreamHeaders, upstreamTarget } from './upstream-headers.ts';
 
 /** How a forwarded request went wrong. */
 export type ForwardFailure = 'unreachable' | 'timeout' | 'not_sendable';
@@ -47,8 +46,9 @@ export class Forwarder {
    * Whether a target can be sent to the route it matched: not where it could leave the path that the route and its
    * servers' URLs name.
    */
-  reaches({ path, group }: Route, target: string): boolean {
-    if (path === '/' && group.targets.every(({ basePath }) => basePath === '')) return true;
+  reaches({ path, rewrite, group }: Route, target: string): boolean {
+    if (path === '/' && rewrite === null && group.targets.every(({ basePath }) => basePath === ''))
+      return true;
     return !DOT_SEGMENTS.test(target.split('?', 1)[0] as string);
   }
 
@@ -60,14 +60,14 @@ export class Forwarder {
       this.#events.failed(exchange, 'unreachable', new Error('No server of this route is fit to answer'));
       return;
     }
-    const headers = head.endToEnd.concat(identityHeaders(exchange, allowed));
+    const headers = upstreamHeaders(exchange, route, allowed, req.httpVersion);
     if (head.contentLength !== null) headers.push('Content-Length', head.contentLength);
     // An HTTP/1.0 client cannot have meant it (RFC 9110 section 10.1.1).
     if (head.expectsContinue && head.hasBody && req.httpVersionMinor > 0) res.writeContinue();
     const body = head.hasBody ? new RequestBody(req) : null;
     target.dispatcher.dispatch(
-      { path: target.basePath + exchange.target, method: exchange.method, headers, body },
-      new Forwarding(exchange, allowed, body, this.#events),
+      { path: upstreamTarget(exchange.target, route, target), method: exchange.method, headers, body },
+      new Forwarding(exchange, route, allowed, body, this.#events),
     );
   }
 }
@@ -75,6 +75,7 @@ export class Forwarder {
 /** One answer on its way from the upstream to the client. */
 class Forwarding implements Dispatcher.DispatchHandler {
   readonly #exchange: Exchange;
+  readonly #route: Route;
   readonly #allowed: Allowed | null;
   readonly #body: RequestBody | null;
   readonly #events: ForwardEvents;
@@ -87,9 +88,16 @@ class Forwarding implements Dispatcher.DispatchHandler {
   #waiting = false;
   #held: Buffer | null = null;
 
-  constructor(exchange: Exchange, allowed: Allowed | null, body: RequestBody | null, events: ForwardEvents) {
+  constructor(
+    exchange: Exchange,
+    route: Route,
+    allowed: Allowed | null,
+    body: RequestBody | null,
+    events: ForwardEvents,
+  ) {
     this.#exchange = exchange;
     this.#body = body;
+    this.#route = route;
     this.#allowed = allowed;
     this.#events = events;
     exchange.res.once('close', () => this.#onClientClosed());
@@ -108,12 +116,10 @@ class Forwarding implements Dispatcher.DispatchHandler {
   ): void {
     // Interim answers (1xx) are for the hop that asked for them.
     if (status < 200 || this.#over) return;
-    const { res, requestId } = this.#exchange;
+    const { res } = this.#exchange;
     this.#events.upstreamAnswered(performance.now() - this.#startedAt);
-    const headers = responseHeaders(controller.rawHeaders as Buffer[]);
-    const { windows = [], quota = null } = this.#allowed ?? {};
-    for (const text of rateLimitHeaders(windows, quota)) headers.push(text);
-    headers.push('X-Request-ID', requestId);
+    const received = controller.rawHeaders as ReceivedHeaders;
+    const headers = clientHeaders(received, this.#exchange, this.#route, this.#allowed);
     if (this.#events.stopping()) headers.push('Connection', 'close');
     this.#status = status;
     res.writeHead(status, sendableReason(statusMessage), headers);

@@ -1,7 +1,9 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { mintKey } from '../shared/keys.ts';
-import { readRequestHead, responseHeaders } from './headers.ts';
+import { responseHeaders } from './client-headers.ts';
+import { readRequestHead } from './headers.ts';
+import { routeTo } from './route-spec.ts';
 
 const KEY = mintKey('tg', 'test').plaintext;
 const sent = (...lines: [string, string][]) => readRequestHead(lines.flat());
@@ -163,7 +165,7 @@ describe('hop-by-hop headers', () => {
       ['Retry-After', '3'],
       ['X-Latin', '\xe9'],
     ].flatMap(([name, value]) => [Buffer.from(name!), Buffer.from(value!, 'latin1')]);
-    expect(responseHeaders(raw)).toEqual([
+    expect(responseHeaders(raw, routeTo('http://upstream', 1000))).toEqual([
       'Set-Cookie',
       'a=1',
       'SET-COOKIE',

@@ -51,6 +51,11 @@ const OURS = /^x-(?:consumer|credential|forwarded)-/;
 /** What `Connection` almost always says. */
 const NAMES_NOTHING = /^(?:keep-alive|close)$/i;
 
+/** Whether a `Connection` header surely names no other header. */
+export function namesNothing(connection: string): boolean {
+  return NAMES_NOTHING.test(connection);
+}
+
 /** Reads the raw header lines of a request, once. */
 export function readRequestHead(raw: readonly string[]): RequestHead {
   const endToEnd: string[] = [];
@@ -130,8 +135,7 @@ export function readRequestHead(raw: readonly string[]): RequestHead {
     }
   }
   if (head.credential.kind === 'key') dropHeadersWith(endToEnd, head.credential.text);
-  if (connection !== '' && !NAMES_NOTHING.test(connection))
-    head.endToEnd = withoutNamed(endToEnd, connection);
+  if (connection !== '' && !namesNothing(connection)) head.endToEnd = withoutNamed(endToEnd, connection);
   return head;
 }
 
@@ -142,45 +146,8 @@ function dropHeadersWith(headers: string[], key: string): void {
   }
 }
 
-/** What the upstream's answer may not say: hop-by-hop fields, and limits and request ids, which are ours. */
-const NOT_FROM_UPSTREAM = new Set([
-  'connection',
-  'keep-alive',
-  'proxy-connection',
-  'proxy-authenticate',
-  'te',
-  'trailer',
-  'transfer-encoding',
-  'upgrade',
-  'x-request-id',
-  'x-ratelimit-limit',
-  'x-ratelimit-remaining',
-  'x-ratelimit-reset',
-  'ratelimit',
-  'ratelimit-policy',
-  'ratelimit-limit',
-  'ratelimit-remaining',
-  'ratelimit-reset',
-]);
-
-/** The upstream's headers that go on to the client, as name, value, ...; repeated ones (`Set-Cookie`) stay repeated. */
-export function responseHeaders(raw: readonly (Buffer | string)[]): string[] {
-  const endToEnd: string[] = [];
-  let connection = '';
-  for (let i = 0; i < raw.length; i += 2) {
-    const name = latin1(raw[i] as Buffer | string);
-    const lower = name.toLowerCase();
-    if (!NOT_FROM_UPSTREAM.has(lower)) endToEnd.push(name, latin1(raw[i + 1] as Buffer | string));
-    else if (lower === 'connection') {
-      const value = latin1(raw[i + 1] as Buffer | string);
-      if (!NAMES_NOTHING.test(value)) connection += `,${value}`;
-    }
-  }
-  return connection !== '' ? withoutNamed(endToEnd, connection) : endToEnd;
-}
-
 /** Drops the headers that `Connection` names (RFC 9110 section 7.6.1: they are for one hop only). */
-function withoutNamed(headers: string[], connection: string): string[] {
+export function withoutNamed(headers: string[], connection: string): string[] {
   const named = connection
     .toLowerCase()
     .split(',')
@@ -193,8 +160,4 @@ function withoutNamed(headers: string[], connection: string): string[] {
     if (!named.includes(name.toLowerCase())) kept.push(name, headers[i + 1] as string);
   }
   return kept;
-}
-
-function latin1(text: Buffer | string): string {
-  return typeof text === 'string' ? text : text.toString('latin1');
 }
