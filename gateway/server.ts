@@ -2,6 +2,7 @@ import type { Keystore } from '../keystore/keystore.ts';
 import { type Config, urlHost } from '../shared/config.ts';
 import type { Logger } from '../shared/log.ts';
 import { type ProblemCode, problemStatus } from '../shared/problems.ts';
+import { AccessLog } from './access-log.ts';
 import { Arrivals } from './arrivals.ts';
 import { BadKeys } from './bad-keys.ts';
 import { createDecide } from './decide.ts';
@@ -29,6 +30,8 @@ export type Gateway = {
   internalUrl: string;
   port: number;
   internalPort: number;
+  /** Opens the access log anew, after a log rotation moved it away. */
+  reopenLogs(): void;
   /** Stops accepting, lets requests under way finish, writes all usage. At most about two seconds. */
   close(): Promise<void>;
 };
@@ -104,6 +107,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   });
   const arrivals = new Arrivals(config.trustedProxies, config.trustedProxyList.length > 0);
   const metrics = new Metrics({ identify, queue, usage, arrivals });
+  const accessLog = config.accessLog === null ? null : new AccessLog(config.accessLog, log);
 
   /** Every exchange ends here, once. What went wrong on our side is a line in the log; the rest only when asked for. */
   const over = (
@@ -114,6 +118,11 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   ) => {
     arrivals.leave(exchange);
     metrics.answered(outcome, status);
+    if (accessLog !== null) {
+      const { keyId = null, code = null } = more;
+      const milliseconds = performance.now() - exchange.startedAt;
+      accessLog.add({ arrival: exchange, status, outcome, route: null, keyId, code, milliseconds });
+    }
     const level = outcome === 'failed' ? 'info' : 'debug';
     if (!log.isLevelEnabled(level)) return;
     const ms = Math.round(performance.now() - exchange.startedAt);
@@ -175,6 +184,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     await routes.destroy();
     facts.stop();
     await usage.close();
+    await accessLog?.close();
   };
   let port: number;
   let internalPort: number;
@@ -202,6 +212,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     internalUrl: `http://${urlHost(config.internalHost)}:${internalPort}`,
     port,
     internalPort,
+    reopenLogs: () => accessLog?.reopen(),
     close: () => {
       closing ??= close();
       return closing;

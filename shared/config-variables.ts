@@ -128,6 +128,16 @@ export const variables = {
     example: '10.0.0.0/8,127.0.0.1',
   },
   PLANS_FILE: { schema: z.string().min(1).optional(), example: './plans.yaml' },
+  ACCESS_LOG: {
+    schema: z
+      .string()
+      .refine(
+        (text) => text === 'off' || text === 'stdout' || text.includes('/'),
+        'is neither off nor stdout nor the path of a file',
+      )
+      .default('off'),
+    example: '/var/log/tollgate/access.log',
+  },
   LOG_LEVEL: {
     schema: z
       .enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'], { error: 'is not a log level' })

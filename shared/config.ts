@@ -75,6 +75,8 @@ export type Config = {
   trustedProxyList: readonly string[];
   plans: PlanCatalogue;
   logLevel: string;
+  /** Where a line for each request goes: a file, or `stdout`; `null`: nowhere. */
+  accessLog: string | null;
 };
 
 /** Every mistake found in the configuration at once. */
@@ -183,6 +185,7 @@ export function loadConfig(env: Env, service: Service): Config {
     trustedProxyList: values.TRUSTED_PROXIES,
     plans: catalogue,
     logLevel: values.LOG_LEVEL,
+    accessLog: values.ACCESS_LOG === 'off' ? null : values.ACCESS_LOG,
   };
 }
 
