@@ -1,9 +1,14 @@
-import { Counter, Gauge, Histogram, Registry } from 'prom-client';
+import { Counter, Gauge, type Histogram, Registry } from 'prom-client';
 import type { ProblemCode } from '../shared/problems.ts';
 
 /** What became of a request: it reached the upstream, it was refused, it was answered here, or one of us failed. */
 export const OUTCOMES = ['forwarded', 'refused', 'answered', 'failed'] as const;
 export type Outcome = (typeof OUTCOMES)[number];
+
+/** Seconds. */
+const UPSTREAM_BOUNDS = [
+  0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60,
+] as const;
 
 /** Figures that other parts keep anyway and that are read when somebody asks. */
 export type Sources = {
@@ -18,7 +23,9 @@ export class Metrics {
   readonly registry = new Registry();
   readonly #requests = new Float64Array(OUTCOMES.length * 6);
   readonly #refusals = new Map<ProblemCode, number>();
-  readonly #upstream: Histogram;
+  /** How many answers began within each bound, and after the last one; not summed up yet. */
+  readonly #upstream = new Float64Array(UPSTREAM_BOUNDS.length + 1);
+  #upstreamSeconds = 0;
 
   constructor(sources: Sources) {
     const { registry } = this;
@@ -53,12 +60,11 @@ export class Metrics {
         for (const [code, count] of refusals) this.inc({ code }, count);
       },
     });
-    this.#upstream = new Histogram({
+    // The library's own histogram makes objects at each observation; this one is put together when somebody asks.
+    registry.registerMetric({
       name: 'tollgate_gateway_upstream_seconds',
-      help: 'Time from forwarding a request to the first byte of the upstream’s answer.',
-      buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60],
-      registers: [registry],
-    });
+      get: async () => this.#upstreamHistogram(),
+    } as unknown as Histogram);
     const count = (name: string, help: string, read: () => number) =>
       new Counter({
         name,
@@ -103,6 +109,29 @@ export class Metrics {
 
   /** @param seconds from forwarding to the first byte of the answer */
   upstreamAnswered(seconds: number): void {
-    this.#upstream.observe(seconds);
+    let i = 0;
+    while (i < UPSTREAM_BOUNDS.length && seconds > (UPSTREAM_BOUNDS[i] as number)) i++;
+    this.#upstream[i] = (this.#upstream[i] as number) + 1;
+    this.#upstreamSeconds += seconds;
+  }
+
+  #upstreamHistogram() {
+    const name = 'tollgate_gateway_upstream_seconds';
+    let count = 0;
+    const buckets = [...this.#upstream].map((within, i) => {
+      count += within;
+      return { metricName: `${name}_bucket`, labels: { le: UPSTREAM_BOUNDS[i] ?? '+Inf' }, value: count };
+    });
+    return {
+      name,
+      help: 'Time from forwarding a request to the first byte of the upstream’s answer.',
+      type: 'histogram',
+      aggregator: 'sum',
+      values: [
+        ...buckets,
+        { metricName: `${name}_sum`, labels: {}, value: this.#upstreamSeconds },
+        { metricName: `${name}_count`, labels: {}, value: count },
+      ],
+    };
   }
 }
