@@ -21,13 +21,19 @@ export class Arrivals {
     this.#anyTrusted = anyTrusted;
   }
 
-  /** Takes in a request that `node:http` read. {@link leave} has to follow, once. */
-  arrive(req: IncomingMessage, res: ServerResponse): Exchange {
+  /**
+   * Takes in a request that `node:http` read. {@link leave} has to follow, once. `null`: it came after the last one that
+   * is answered on its connection, and nothing may be done with it (RFC 9112 section 9.6).
+   */
+  arrive(req: IncomingMessage, res: ServerResponse): Exchange | null {
     const { socket } = req;
     const arrival = this.read(socket, req.method as string, req.url as string, req.rawHeaders) as Exchange;
     arrival.req = req;
     arrival.res = res;
-    arrival.connection.busy++;
+    const { connection } = arrival;
+    if (connection.closing) return null;
+    connection.busy++;
+    connection.last = arrival;
     this.inFlight++;
     return arrival;
   }
@@ -57,22 +63,35 @@ export class Arrivals {
   }
 
   /** The exchange is over. */
-  leave({ req, connection }: Exchange): void {
+  leave(exchange: Exchange): void {
+    const { req, connection } = exchange;
     this.inFlight--;
-    if (req.complete) connection.busy--;
+    if (req.complete) this.#release(exchange);
     // Answered before its body was here: a fault in the rest belongs to this request, which has its answer.
     else req.once('close', () => connection.busy--);
   }
 
-  /** Whether a response is under way on this connection, so that nothing else may be written to it. */
-  isBusy(socket: Socket): boolean {
-    return (this.#connections.get(socket)?.busy ?? 0) > 0;
+  #release({ res, connection }: Exchange): void {
+    connection.busy--;
+    // An answer without a socket waits for those before it; until then, nothing else may be written.
+    if (connection.last?.res === res && res.socket !== null) connection.last = null;
+  }
+
+  /** What is known of a connection, if a request ever came on it. */
+  connectionOf(socket: Socket): Connection | undefined {
+    return this.#connections.get(socket);
   }
 
   #connection(socket: Socket): Connection {
     let connection = this.#connections.get(socket);
     if (connection === undefined) {
-      connection = { peer: peerOf(socket, this.#trustedProxies, this.#anyTrusted), busy: 0 };
+      connection = {
+        peer: peerOf(socket, this.#trustedProxies, this.#anyTrusted),
+        busy: 0,
+        last: null,
+        closing: false,
+        faulted: false,
+      };
       this.#connections.set(socket, connection);
     }
     return connection;

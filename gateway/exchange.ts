@@ -8,6 +8,12 @@ export type Connection = {
   peer: Peer;
   /** Requests on it that have not been answered in full. */
   busy: number;
+  /** The newest request that `node:http` read from it, until it is answered. */
+  last: Exchange | null;
+  /** The last request that will be answered on it is here: whatever comes after that is not read as one. */
+  closing: boolean;
+  /** What came on it last could not be read as HTTP. */
+  faulted: boolean;
 };
 
 /** A request as it arrived, with what was found out about it from its head and its connection. */
@@ -33,3 +39,14 @@ export type Arrival = {
 
 /** An arrival that `node:http` read, with its response. */
 export type Exchange = Arrival & { req: IncomingMessage; res: ServerResponse };
+
+/**
+ * Ends the connection with the answer to this request, which has to carry `Connection: close`: unless a later request is
+ * here already, nothing that comes after this one is read as a request. Returns whether it is so.
+ */
+export function closeAfter(exchange: Exchange): boolean {
+  const { connection } = exchange;
+  if (connection.last !== exchange) return false;
+  connection.closing = true;
+  return true;
+}

@@ -1,13 +1,14 @@
 import type { Dispatcher } from 'undici';
 import { clientHeaders, type ReceivedHeaders } from './client-headers.ts';
+import { MalformedBody } from './connection-fault.ts';
 import type { Allowed } from './decision.ts';
-import type { Exchange } from './exchange.ts';
+import { closeAfter, type Exchange } from './exchange.ts';
 import { RequestBody } from './request-body.ts';
 import type { Route } from './routes.ts';
 import { upstreamHeaders, upstreamTarget } from './upstream-headers.ts';
 
 /** How a forwarded request went wrong. */
-export type ForwardFailure = 'unreachable' | 'timeout' | 'not_sendable';
+export type ForwardFailure = 'unreachable' | 'timeout' | 'not_sendable' | 'malformed_body';
 
 /** What the listener wants to know of a forwarded request. Exactly one of `finished` and `failed` is called, once. */
 export type ForwardEvents = {
@@ -120,7 +121,7 @@ class Forwarding implements Dispatcher.DispatchHandler {
     this.#events.upstreamAnswered(performance.now() - this.#startedAt);
     const received = controller.rawHeaders as ReceivedHeaders;
     const headers = clientHeaders(received, this.#exchange, this.#route, this.#allowed);
-    if (this.#events.stopping()) headers.push('Connection', 'close');
+    if (this.#events.stopping() && closeAfter(this.#exchange)) headers.push('Connection', 'close');
     this.#status = status;
     res.writeHead(status, sendableReason(statusMessage), headers);
     this.#answering = true;
@@ -222,6 +223,7 @@ function lingerOverBody(req: Exchange['req'], socket: Exchange['socket']): void 
 }
 
 function failureOf(error: Error): ForwardFailure {
+  if (error instanceof MalformedBody) return 'malformed_body';
   const { code } = error as NodeJS.ErrnoException;
   if (code === 'UND_ERR_HEADERS_TIMEOUT' || code === 'UND_ERR_BODY_TIMEOUT') return 'timeout';
   return code === 'UND_ERR_INVALID_ARG' || code === 'UND_ERR_NOT_SUPPORTED' ? 'not_sendable' : 'unreachable';

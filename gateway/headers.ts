@@ -1,3 +1,4 @@
+import { FORM_FAULTS, type FormFault, isHost, MAX_HEADER_LINES } from './form.ts';
 import { type Credential, foreignAuthorizations, presentedKey } from './presented-key.ts';
 
 /** What the gateway needs of a request's headers, from one pass over them. */
@@ -8,8 +9,8 @@ export type RequestHead = {
   host: string;
   /** How many `Host` lines there were. */
   hosts: number;
-  /** Whether the body has a coding besides `chunked`. */
-  otherCoding: boolean;
+  /** What is wrong with the lines, if anything is. The first fault found. */
+  fault: FormFault | null;
   /** `null`: no body, or one of unknown length. */
   contentLength: string | null;
   hasBody: boolean;
@@ -66,7 +67,7 @@ export function readRequestHead(raw: readonly string[]): RequestHead {
     endToEnd,
     host: '',
     hosts: 0,
-    otherCoding: false,
+    fault: raw.length > 2 * MAX_HEADER_LINES ? FORM_FAULTS.tooManyHeaders : null,
     contentLength: null,
     hasBody: false,
     expectsContinue: false,
@@ -77,6 +78,7 @@ export function readRequestHead(raw: readonly string[]): RequestHead {
     requestId: '',
   };
   let connection = '';
+  let chunked = false;
   for (let i = 0; i < raw.length; i += 2) {
     const name = raw[i] as string;
     const value = raw[i + 1] as string;
@@ -94,7 +96,8 @@ export function readRequestHead(raw: readonly string[]): RequestHead {
         authorizations.push(value);
         break;
       case 'host':
-        head.hosts++;
+        if (++head.hosts > 1) head.fault ??= FORM_FAULTS.severalHosts;
+        else if (!isHost(value)) head.fault ??= FORM_FAULTS.host;
         head.host = value;
         break;
       case 'connection':
@@ -105,11 +108,14 @@ export function readRequestHead(raw: readonly string[]): RequestHead {
         head.hasBody ||= value !== '0';
         break;
       case 'transfer-encoding':
+        // Two lines are one list (RFC 9110 section 5.3), and chunked may stand in it once.
+        if (chunked || value.toLowerCase() !== 'chunked') head.fault ??= FORM_FAULTS.coding;
+        chunked = true;
         head.hasBody = true;
-        head.otherCoding ||= value.trim().toLowerCase() !== 'chunked';
         break;
       case 'expect':
-        head.expectsContinue = value.toLowerCase() === '100-continue';
+        if (value.toLowerCase() === '100-continue') head.expectsContinue = true;
+        else head.fault ??= FORM_FAULTS.expectation;
         break;
       case 'upgrade':
         head.wantsWebSocket ||= value.toLowerCase().includes('websocket');
@@ -125,6 +131,10 @@ export function readRequestHead(raw: readonly string[]): RequestHead {
         break;
       case 'x-request-id':
         head.requestId = value;
+        break;
+      case 'content_length':
+      case 'transfer_encoding':
+        head.fault ??= FORM_FAULTS.underscoredFraming;
         break;
     }
   }

@@ -63,7 +63,7 @@ describe('what is no request', () => {
     );
   });
 
-  it('rubbish after a request does not spoil its answer', async () => {
+  it('rubbish after a request does not spoil its answer, and gets its own after it', async () => {
     let finish = () => {};
     const upstream = await startUpstream((_req, res) => {
       finish = () => res.end('whole');
@@ -73,10 +73,21 @@ describe('what is no request', () => {
     const answer = sendRaw(gateway.port, [
       `GET / HTTP/1.1\r\nHost: h\r\nX-API-Key: ${plaintext}\r\n\r\n`,
       'RUBBISH\r\n\r\n',
-    ]).catch(() => '');
-    await vi.waitFor(() => expect(upstream.requests.length).toBeLessThanOrEqual(1));
+      'MORE RUBBISH\r\n\r\n',
+    ]);
+    await vi.waitFor(() => expect(upstream.requests).toHaveLength(1));
     finish();
-    expect(await answer).not.toMatch(/invalid_request/);
+    expect(await answer).toMatch(/^HTTP\/1.1 200 [\s\S]*whole[\s\S]*HTTP\/1.1 400 [\s\S]*invalid_request/);
+  });
+
+  it('what comes after a request that was the last is nobody’s request', async () => {
+    const { gateway, key, upstream } = await withKey();
+    const answer = await sendRaw(
+      gateway.port,
+      `GET /one HTTP/1.1\r\nHost: h\r\nX-API-Key: ${key}\r\nConnection: close\r\n\r\nGET /two HTTP/1.1\r\nHost: h\r\nX-API-Key: ${key}\r\n\r\n`,
+    );
+    expect(answer.match(/HTTP\/1\.1 \d+/g)).toEqual(['HTTP/1.1 200']);
+    expect(upstream.requests.map(({ url }) => url)).toEqual(['/one']);
   });
 
   it('a client that sends its headers byte by byte is let go', async () => {

@@ -1,5 +1,7 @@
 import { createServer, type RequestListener, type Server } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
+import { onConnectionFault } from './connection-fault.ts';
+import type { Connection } from './exchange.ts';
 import { rawProblem, sendAndClose } from './refusal.ts';
 
 /** Bounds on how a client may talk to us, in milliseconds and bytes. */
@@ -30,11 +32,11 @@ const IDLE_CHECK_MS = 25;
  * The public HTTP listener: bounds, and what arrives on it that is no request. Whatever that is, it gets a problem as its
  * answer where there is still somebody to read it.
  *
- * @param isBusy whether a response is under way on a connection
+ * @param connectionOf what is known of a connection, if a request ever came on it
  */
 export function createListener(
   onRequest: RequestListener,
-  isBusy: (socket: Socket) => boolean,
+  connectionOf: (socket: Socket) => Connection | undefined,
   limits: ListenerLimits = LISTENER_LIMITS,
 ): Server {
   const server = createServer({
@@ -44,7 +46,11 @@ export function createListener(
     connectionsCheckingInterval: limits.checkMs,
     maxHeaderSize: limits.headBytes,
     noDelay: true,
+    // Both get a problem as their answer.
+    requireHostHeader: false,
   });
+  // By default, lines beyond 2000 are left out without a word. Too many are refused.
+  server.maxHeadersCount = 0;
   server.on('request', onRequest);
   // Whether the body is wanted at all is decided first; forwarding says "100 Continue".
   server.on('checkContinue', onRequest);
@@ -53,16 +59,9 @@ export function createListener(
     sendAndClose(socket as Socket, rawProblem('method_not_allowed', 'CONNECT is not for an API.'));
   });
   server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
-    if (isBusy(socket as Socket) || error.code === 'ECONNRESET') socket.destroy();
-    else sendAndClose(socket as Socket, answerTo(error));
+    onConnectionFault(error, socket as Socket, connectionOf(socket as Socket));
   });
   return server;
-}
-
-function answerTo({ code }: NodeJS.ErrnoException): string {
-  if (code === 'ERR_HTTP_REQUEST_TIMEOUT') return rawProblem('request_timeout');
-  if (code === 'HPE_HEADER_OVERFLOW') return rawProblem('headers_too_large');
-  return rawProblem('invalid_request', 'This is not an HTTP/1.1 request.');
 }
 
 /** Starts listening. @throws the system's error, such as EADDRINUSE */

@@ -2,7 +2,7 @@ import { type ServerResponse, STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
 import { type Problem, type ProblemCode, problem } from '../shared/problems.ts';
 import type { Refused } from './decision.ts';
-import type { Exchange } from './exchange.ts';
+import { closeAfter, type Exchange } from './exchange.ts';
 import { rateLimitHeaders } from './ratelimit-headers.ts';
 
 /** A refused request's body up to this size is read and thrown away, so that the connection can go on. */
@@ -76,15 +76,26 @@ export function problemAnswer(
 }
 
 function send(exchange: Exchange, { status, reason, headers, body }: ProblemAnswer): void {
-  if (mustClose(exchange)) headers.push('Connection', 'close');
+  if (mustClose(exchange) && closeAfter(exchange)) headers.push('Connection', 'close');
   exchange.res.writeHead(status, reason, headers);
   finish(exchange, exchange.res, body);
 }
 
-/** Whether the rest of this request is not worth waiting for. */
-function mustClose({ req, head }: Exchange): boolean {
+/** Whether the connection cannot go on, or the rest of this request is not worth waiting for. */
+function mustClose({ req, head, connection }: Exchange): boolean {
+  if (connection.closing) return true;
   if (!head.hasBody || req.complete) return false;
-  return head.expectsContinue || head.contentLength === null || Number(head.contentLength) > SMALL_BODY;
+  return (
+    connection.faulted ||
+    head.expectsContinue ||
+    head.contentLength === null ||
+    Number(head.contentLength) > SMALL_BODY
+  );
+}
+
+/** Whether body that nobody wants is on its way. */
+function comesMore({ req, head, connection }: Exchange): boolean {
+  return head.hasBody && !req.complete && !head.expectsContinue && !connection.faulted;
 }
 
 /**
@@ -92,8 +103,8 @@ function mustClose({ req, head }: Exchange): boolean {
  * of the body taken after it: closing at once would reset the connection, and the answer with it (RFC 9112 section 9.6).
  */
 function finish(exchange: Exchange, res: ServerResponse, text: Buffer): void {
-  const { req, head } = exchange;
-  if (!mustClose(exchange) || head.expectsContinue) {
+  const { req } = exchange;
+  if (!mustClose(exchange) || !comesMore(exchange)) {
     res.end(text);
     return;
   }

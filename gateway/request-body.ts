@@ -1,5 +1,6 @@
 import type { IncomingMessage } from 'node:http';
 import { Readable } from 'node:stream';
+import { MalformedBody } from './connection-fault.ts';
 
 /**
  * A request's body on its way upstream, chunk by chunk, at the pace of the slower side. A stream of its own rather than
@@ -14,6 +15,7 @@ export class RequestBody extends Readable {
     this.#req = req;
     req.on('data', this.#onData);
     req.on('end', this.#onEnd);
+    req.on('error', this.#onError);
     req.pause();
   }
 
@@ -30,10 +32,16 @@ export class RequestBody extends Readable {
   detach(): void {
     this.#req.off('data', this.#onData);
     this.#req.off('end', this.#onEnd);
+    this.#req.off('error', this.#onError);
   }
 
   readonly #onData = (chunk: Buffer): void => {
     if (!this.push(chunk)) this.#req.pause();
+  };
+
+  /** A client that left is the connection's affair; a body that cannot be read has to fail upstream, too. */
+  readonly #onError = (error: Error): void => {
+    if (error instanceof MalformedBody) this.destroy(error);
   };
 
   readonly #onEnd = (): void => {

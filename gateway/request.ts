@@ -2,7 +2,8 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { ProblemCode } from '../shared/problems.ts';
 import type { Arrivals } from './arrivals.ts';
 import type { Decide } from './decide.ts';
-import type { Exchange } from './exchange.ts';
+import { closeAfter, type Exchange } from './exchange.ts';
+import { formFault } from './form.ts';
 import type { Forwarder } from './forward.ts';
 import { answerProblem, answerRefused } from './refusal.ts';
 import type { Route, Routes } from './routes.ts';
@@ -47,6 +48,10 @@ export function createRequestListener(options: RequestOptions) {
       options.onClientGone(exchange);
       return;
     }
+    if (exchange.connection.faulted && !exchange.req.complete) {
+      refuse(exchange, 'invalid_request', 'The body cannot be read.');
+      return;
+    }
     if (decision.allowed) {
       forwarder.forward(exchange, route, decision);
       return;
@@ -57,17 +62,15 @@ export function createRequestListener(options: RequestOptions) {
 
   return function onRequest(req: IncomingMessage, res: ServerResponse): void {
     const exchange = arrivals.arrive(req, res);
+    if (exchange === null) return;
     const { target } = exchange;
-    if (options.stopping()) refuse(exchange, 'stopping');
-    else if (exchange.head.hosts > 1)
-      refuse(exchange, 'invalid_request', 'There is more than one Host header.');
-    else if (OWN_PATHS.has(exchange.path)) options.own(exchange);
+    const fault = formFault(exchange);
+    if (fault !== null) {
+      closeAfter(exchange);
+      refuse(exchange, fault.code, fault.detail);
+    } else if (OWN_PATHS.has(exchange.path)) options.own(exchange);
     else if (exchange.head.wantsWebSocket) {
       refuse(exchange, 'upgrade_not_supported', 'WebSocket connections are not forwarded.');
-    } else if (exchange.head.otherCoding) {
-      refuse(exchange, 'coding_not_supported', 'Of transfer codings only chunked is understood.');
-    } else if (target.charCodeAt(0) !== 47 /* slash */) {
-      refuse(exchange, 'invalid_request', 'The request target has to be a path, such as /v1/items.');
     } else {
       const route = routes.match(exchange.head.host, exchange.path);
       if (route === undefined) refuse(exchange, 'not_found', 'No route leads there.');

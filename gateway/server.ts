@@ -140,7 +140,9 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   };
   const onForwardFailed = (exchange: Exchange, failure: ForwardFailure, error: Error) => {
     const code = PROBLEM_OF_FAILURE[failure];
-    log.warn({ err: error, requestId: exchange.requestId, path: exchange.path, code }, 'Upstream failed');
+    if (failure !== 'malformed_body') {
+      log.warn({ err: error, requestId: exchange.requestId, path: exchange.path, code }, 'Upstream failed');
+    }
     answerProblem(exchange, code);
     onRefused(exchange, code);
   };
@@ -175,7 +177,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   });
   const server = createListener(
     onRequest,
-    (socket) => arrivals.isBusy(socket),
+    (socket) => arrivals.connectionOf(socket),
     options.listenerLimits ?? LISTENER_LIMITS,
   );
   const internal = createInternalServer(metrics);
@@ -224,4 +226,5 @@ const PROBLEM_OF_FAILURE = {
   unreachable: 'upstream_unreachable',
   timeout: 'upstream_timeout',
   not_sendable: 'internal_error',
+  malformed_body: 'invalid_request',
 } as const satisfies Record<ForwardFailure, ProblemCode>;

@@ -1,6 +1,6 @@
 import { writeFileSync } from 'node:fs';
 import { createServer, type IncomingMessage, type RequestListener } from 'node:http';
-import { type AddressInfo, connect } from 'node:net';
+import { type AddressInfo, connect, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { type Gateway, type GatewayOptions, startGateway } from '../gateway/server.ts';
 import type { Keystore, PaymentSnapshot, SubscriptionSnapshot } from '../keystore/keystore.ts';
@@ -198,12 +198,14 @@ export function sendRaw(
   port: number,
   bytes: string | Buffer | readonly string[],
   done: (received: string) => boolean = () => false,
+  onConnect: (socket: Socket) => void = () => {},
 ): Promise<string> {
   return new Promise((resolve, reject) => {
     let received = '';
     const socket = connect(port, '127.0.0.1', () => {
       for (const part of typeof bytes === 'string' || Buffer.isBuffer(bytes) ? [bytes] : bytes)
         socket.write(part);
+      onConnect(socket);
     });
     socket.on('data', (chunk) => {
       received += chunk.toString('latin1');

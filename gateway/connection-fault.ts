@@ -1,0 +1,53 @@
+import type { Socket } from 'node:net';
+import type { ProblemCode } from '../shared/problems.ts';
+import type { Connection } from './exchange.ts';
+import { rawProblem, sendAndClose } from './refusal.ts';
+
+/** The rest of a request's body cannot be understood. Its `error` event says so to whoever reads the body. */
+export class MalformedBody extends Error {
+  constructor(cause: Error) {
+    super('The body of the request is malformed', { cause });
+    this.name = 'MalformedBody';
+  }
+}
+
+/**
+ * What came on a connection cannot be read as HTTP. Requests that came before it are answered first; then it gets its
+ * own answer, and the connection ends.
+ */
+export function onConnectionFault(
+  error: NodeJS.ErrnoException,
+  socket: Socket,
+  connection: Connection | undefined,
+): void {
+  // More came after a request that said it was the last: nobody's request.
+  if (error.code === 'HPE_CLOSED_CONNECTION') return;
+  if (error.code === 'ECONNRESET') {
+    socket.destroy();
+    return;
+  }
+  const last = connection?.last ?? null;
+  const [code, detail] = faultOf(error);
+  if (connection === undefined || last === null) {
+    sendAndClose(socket, rawProblem(code, detail));
+    return;
+  }
+  // Told once: what else comes is unreadable for the same reason.
+  if (connection.faulted) return;
+  connection.faulted = true;
+  if (last.req.complete) last.res.once('close', () => sendAndClose(socket, rawProblem(code, detail)));
+  else if (last.req.listenerCount('error') > 0) last.req.emit('error', new MalformedBody(error));
+}
+
+function faultOf(error: NodeJS.ErrnoException & { rawPacket?: Buffer }): [ProblemCode, string?] {
+  const packet = error.rawPacket?.subarray(0, 256).toString('latin1') ?? '';
+  switch (error.code) {
+    case 'ERR_HTTP_REQUEST_TIMEOUT':
+      return ['request_timeout'];
+    case 'HPE_HEADER_OVERFLOW':
+      return /^[A-Z]+ \S+$/.test(packet) ? ['target_too_long'] : ['headers_too_large'];
+    case 'HPE_INVALID_VERSION':
+      if (/^[^\r\n]* HTTP\/\d\.\d\r\n/.test(packet)) return ['version_not_supported'];
+  }
+  return ['invalid_request', 'This is not an HTTP/1.1 request.'];
+}
