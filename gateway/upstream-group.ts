@@ -1,58 +1,170 @@
-import { type Dispatcher, Pool } from 'undici';
+import { RetryBudget } from './retry-budget.ts';
 import type { UpstreamSpec } from './route-spec.ts';
+import { Target } from './upstream-target.ts';
+import { type Waiter, WaitingRequests } from './waiting-requests.ts';
 
-/** One server of a route's upstream. */
-export class Target {
-  readonly url: string;
-  readonly origin: string;
-  /** The path of the URL without a slash at its end: what every request's path begins with there. */
-  readonly basePath: string;
-  readonly dispatcher: Dispatcher;
-  /** Requests and connections under way, by whichever way they go there. */
-  pending = 0;
+export { Target };
 
-  constructor(url: string, spec: UpstreamSpec) {
-    const { origin, pathname } = new URL(url);
-    this.url = url;
-    this.origin = origin;
-    this.basePath = pathname.replace(/\/+$/, '');
-    this.dispatcher = new Pool(origin, {
-      allowH2: spec.http2,
-      connectTimeout: spec.connectTimeoutMs,
-      headersTimeout: spec.timeoutMs,
-      bodyTimeout: spec.idleTimeoutMs,
-    });
-  }
-}
+/** A request that waits for a server. Exactly one of the two is called, once, unless it leaves the group before. */
+export type WaitingRequest = Waiter<Target>;
 
 /** The servers behind a route: which of them takes the next request, and what is known of their health. */
 export class UpstreamGroup {
   readonly spec: UpstreamSpec;
   readonly targets: readonly Target[];
+  /** Retries so far. */
+  retries = 0;
+  readonly #waiting: WaitingRequests<Target>;
+  readonly #budget: RetryBudget;
+  #next = 0;
+  #draining = false;
 
   constructor(spec: UpstreamSpec) {
     this.spec = spec;
     this.targets = spec.urls.map((url) => new Target(url, spec));
+    this.#waiting = new WaitingRequests(
+      spec.queueTimeoutMs,
+      spec.maxConnections * spec.urls.length,
+      () => new Overloaded(`No connection to the upstream was free within ${spec.queueTimeoutMs} ms`),
+    );
+    this.#budget = new RetryBudget(spec.retryBudget);
   }
 
-  /** The server that should take the next request; `null` when none is fit to. Whoever takes it counts `pending`. */
-  pick(): Target | null {
-    return this.targets[0] ?? null;
+  /** How many requests wait for a server. */
+  get waiting(): number {
+    return this.#waiting.size;
+  }
+
+  /**
+   * The server that should take the next request: of those that are fit and have room, the one with the fewest under way.
+   * Whoever takes it counts `pending` at once, and gives it back with {@link release}. `null`: there is none; see
+   * {@link wait}.
+   *
+   * @param tried one that is to be taken again only when there is no other
+   */
+  pick(tried?: Target): Target | null {
+    const now = performance.now();
+    if (tried !== undefined) return this.#take(now, tried) ?? this.#take(now, null);
+    this.#budget.request(now);
+    // Those that came before are first.
+    return this.#waiting.size > 0 ? null : this.#take(now, null);
+  }
+
+  /** Gives a server back: what was counted as pending there is over. */
+  release(target: Target): void {
+    target.pending--;
+    if (this.#waiting.size > 0) this.#drain();
+  }
+
+  /**
+   * Lets a request wait for a server that has room.
+   *
+   * @returns why it cannot: {@link NoServerFit} or {@link Overloaded}; `null` when it waits
+   */
+  wait(request: WaitingRequest): NoServerFit | Overloaded | null {
+    if (!this.#anyFit(performance.now())) return this.#noServerFit();
+    return this.#waiting.add(request) ? null : new Overloaded('Too many requests wait for the upstream');
+  }
+
+  /** A request no longer waits: its client left. */
+  leave(request: WaitingRequest): void {
+    this.#waiting.leave(request);
   }
 
   /** An answer began: the server is well. */
-  succeeded(_target: Target): void {}
+  succeeded(target: Target): void {
+    target.circuit.succeeded();
+  }
 
   /** The server did not answer, or its connection broke before it did. */
-  failed(_target: Target): void {}
+  failed(target: Target): void {
+    const now = performance.now();
+    target.circuit.failed(now);
+    if (this.#waiting.size > 0 && !this.#anyFit(now)) this.#waiting.giveUp(this.#noServerFit());
+  }
+
+  /** Takes one retry out of the budget. `false`: there have been too many. */
+  mayRetry(): boolean {
+    const may = this.#budget.take(performance.now());
+    if (may) this.retries++;
+    return may;
+  }
 
   /** Lets requests under way finish, then ends all connections. */
   async close(): Promise<void> {
-    await Promise.all(this.targets.map(({ dispatcher }) => dispatcher.close()));
+    await Promise.all(this.targets.map((target) => target.close()));
   }
 
   /** Ends all connections. */
   async destroy(): Promise<void> {
-    await Promise.all(this.targets.map(({ dispatcher }) => dispatcher.destroy()));
+    this.#waiting.giveUp(new Overloaded('The gateway is stopping'));
+    await Promise.all(this.targets.map((target) => target.destroy()));
+  }
+
+  /** The one with the fewest under way; among equals they take turns. */
+  #take(now: number, except: Target | null): Target | null {
+    const { targets } = this;
+    const count = targets.length;
+    let best: Target | null = null;
+    let bestAt = 0;
+    for (let i = 0; i < count; i++) {
+      const at = (this.#next + i) % count;
+      const target = targets[at] as Target;
+      if (target === except || (best !== null && target.pending >= best.pending)) continue;
+      if (!isFit(target, now) || !target.hasRoom) continue;
+      best = target;
+      bestAt = at;
+    }
+    if (best === null) return null;
+    this.#next = bestAt + 1;
+    best.circuit.tried(now);
+    return best;
+  }
+
+  #anyFit(now: number): boolean {
+    return this.targets.some((target) => isFit(target, now));
+  }
+
+  #noServerFit(): NoServerFit {
+    const soonest = Math.min(...this.targets.map(({ circuit }) => circuit.nextTryAt));
+    return new NoServerFit(Math.max(1, Math.ceil((soonest - performance.now()) / 1000)));
+  }
+
+  /** Gives room to those that wait. Not within itself: a request may fail at once and give its room back. */
+  #drain(): void {
+    if (this.#draining) return;
+    this.#draining = true;
+    while (this.#waiting.size > 0) {
+      const target = this.#take(performance.now(), null);
+      if (target === null) break;
+      this.#waiting.next()?.onRoom(target);
+    }
+    this.#draining = false;
+  }
+}
+
+function isFit(target: Target, now: number): boolean {
+  return target.healthy && target.circuit.admits(now);
+}
+
+/** Every server of a route is known not to answer. */
+export class NoServerFit extends Error {
+  /** When one may be tried again. */
+  readonly retryAfterSeconds: number;
+
+  constructor(retryAfterSeconds: number) {
+    super('No server of this route is fit to answer');
+    this.name = 'NoServerFit';
+    this.retryAfterSeconds = retryAfterSeconds;
+  }
+}
+
+/** All connections that a route may have are in use. */
+export class Overloaded extends Error {
+  readonly retryAfterSeconds = 1;
+
+  constructor(message: string) {
+    super(message);
+    this.name = 'Overloaded';
   }
 }
