@@ -91,6 +91,7 @@ export class Arrivals {
         last: null,
         closing: false,
         faulted: false,
+        underWay: null,
       };
       this.#connections.set(socket, connection);
     }

@@ -105,6 +105,24 @@ export function clientTrailers(
   return trailers;
 }
 
+/** What the upstream's `Trailer` lines announce, of what goes on to the client; empty: nothing. */
+export function announcedTrailers(received: ReceivedHeaders, route: Pick<Route, 'upstream'>): string {
+  const raw = linesOf(received);
+  let announced = '';
+  for (let i = 0; i < raw.length; i += 2) {
+    const name = raw[i] as Buffer | string;
+    if (name.length !== 7 || latin1(name).toLowerCase() !== 'trailer') continue;
+    for (const each of latin1(raw[i + 1] as Buffer | string).split(',')) {
+      const field = each.trim();
+      const lower = field.toLowerCase();
+      if (field === '' || NOT_IN_TRAILERS.has(lower)) continue;
+      if (lower !== route.upstream.secret?.header.toLowerCase())
+        announced += announced === '' ? field : `, ${field}`;
+    }
+  }
+  return announced;
+}
+
 function linesOf(received: ReceivedHeaders): readonly (Buffer | string)[] {
   if (Array.isArray(received)) return received;
   const lines: string[] = [];

@@ -14,6 +14,8 @@ export type Connection = {
   closing: boolean;
   /** What came on it last could not be read as HTTP. */
   faulted: boolean;
+  /** Who has to know when it is closed; `null`: nobody ever had to. */
+  underWay: Set<{ clientGone(): void }> | null;
 };
 
 /** A request as it arrived, with what was found out about it from its head and its connection. */

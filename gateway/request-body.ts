@@ -33,6 +33,7 @@ export class RequestBody extends Readable {
     this.#req.off('data', this.#onData);
     this.#req.off('end', this.#onEnd);
     this.#req.off('error', this.#onError);
+    this.#req.pause();
   }
 
   readonly #onData = (chunk: Buffer): void => {

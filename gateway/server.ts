@@ -10,7 +10,8 @@ import { createEndpoints } from './endpoints.ts';
 import type { Exchange } from './exchange.ts';
 import { FactsCache } from './facts-cache.ts';
 import { FirstUses } from './first-uses.ts';
-import { Forwarder, type ForwardFailure } from './forward.ts';
+import { Forwarder } from './forward.ts';
+import type { ForwardFailure } from './forward-failure.ts';
 import { HashQueue } from './hash-queue.ts';
 import { Identify } from './identify.ts';
 import { createInternalServer } from './internal.ts';
@@ -143,7 +144,9 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     if (failure !== 'malformed_body') {
       log.warn({ err: error, requestId: exchange.requestId, path: exchange.path, code }, 'Upstream failed');
     }
-    answerProblem(exchange, code);
+    const { retryAfterSeconds } = error as Error & { retryAfterSeconds?: number };
+    const retryAfter = retryAfterSeconds === undefined ? [] : ['Retry-After', `${retryAfterSeconds}`];
+    answerProblem(exchange, code, undefined, {}, retryAfter);
     onRefused(exchange, code);
   };
   const forwarder = new Forwarder({
@@ -227,4 +230,5 @@ const PROBLEM_OF_FAILURE = {
   timeout: 'upstream_timeout',
   not_sendable: 'internal_error',
   malformed_body: 'invalid_request',
+  overloaded: 'overloaded',
 } as const satisfies Record<ForwardFailure, ProblemCode>;

@@ -1,0 +1,330 @@
+import type { Dispatcher } from 'undici';
+import {
+  announcedTrailers,
+  clientHeaders,
+  clientTrailers,
+  type ReceivedHeaders,
+  responseHeaders,
+} from './client-headers.ts';
+import type { Allowed } from './decision.ts';
+import { closeAfter, type Exchange } from './exchange.ts';
+import type { ForwardEvents } from './forward.ts';
+import { connectionBroke, failureOf, isServersFault } from './forward-failure.ts';
+import { RequestBody } from './request-body.ts';
+import type { Route } from './routes.ts';
+import type { Target, WaitingRequest } from './upstream-group.ts';
+import { upstreamHeaders, upstreamTarget } from './upstream-headers.ts';
+
+/** Up to this size a body is worth copying to save a write. */
+const ONE_WRITE_BYTES = 16 * 1024;
+/** How long a client may go on sending a body that the upstream answered without. */
+const LINGER_MS = 1000;
+
+/**
+ * One request on its way upstream and its answer on the way back.
+ *
+ * Once, and only while nothing of an answer was received, a request that failed is sent again: when no byte of it was
+ * sent, or when its method is idempotent (RFC 9110 section 9.2.2) and it has no body, since bodies are not kept. undici
+ * itself never sends a request twice as long as a connection carries one at a time.
+ */
+export class Forwarding implements Dispatcher.DispatchHandler, WaitingRequest {
+  readonly #exchange: Exchange;
+  readonly #route: Route;
+  readonly #allowed: Allowed | null;
+  readonly #headers: string[];
+  readonly #body: RequestBody | null;
+  readonly #events: ForwardEvents;
+  readonly #startedAt = performance.now();
+  /** The server that is being asked; `null` between two attempts and when all is over. */
+  #target: Target | null = null;
+  #controller: Dispatcher.DispatchController | null = null;
+  #status = 0;
+  /** Something of an answer came from the server that is being asked. */
+  #heard = false;
+  #asked = 0;
+  #answering = false;
+  #over = false;
+  /** From the head of the answer until the end of the tick: what comes meanwhile is sent in one piece. */
+  #waiting = false;
+  #held: Buffer | null = null;
+
+  constructor(exchange: Exchange, route: Route, allowed: Allowed | null, events: ForwardEvents) {
+    const { req, head, connection } = exchange;
+    this.#exchange = exchange;
+    this.#route = route;
+    this.#allowed = allowed;
+    this.#events = events;
+    this.#headers = upstreamHeaders(exchange, route, allowed, req.httpVersion);
+    if (head.contentLength !== null) this.#headers.push('Content-Length', head.contentLength);
+    this.#body = head.hasBody ? new RequestBody(req) : null;
+    // One listener a connection, not one a request.
+    if (connection.underWay === null) {
+      const underWay = new Set<Forwarding>();
+      connection.underWay = underWay;
+      exchange.socket.once('close', () => {
+        for (const forwarding of underWay) forwarding.clientGone();
+      });
+    }
+    connection.underWay.add(this);
+  }
+
+  /** Sends the request to a server of the route, as soon as one has room. */
+  start(): void {
+    const { group } = this.#route;
+    const target = group.pick();
+    if (target !== null) {
+      this.onRoom(target);
+      return;
+    }
+    const error = group.wait(this);
+    if (error !== null) this.#fail(error);
+  }
+
+  onRoom(target: Target): void {
+    const { req, res, head } = this.#exchange;
+    // An HTTP/1.0 client cannot have meant it (RFC 9110 section 10.1.1).
+    if (head.expectsContinue && head.hasBody && req.httpVersionMinor > 0) res.writeContinue();
+    this.#ask(target);
+  }
+
+  onNoRoom(error: Error): void {
+    this.#fail(error);
+  }
+
+  /** Now the first byte of the request is about to be sent. */
+  onRequestStart(controller: Dispatcher.DispatchController): void {
+    this.#controller = controller;
+    if (this.#over) controller.abort(new ClientGone());
+  }
+
+  onResponseStarted(): void {
+    this.#heard = true;
+  }
+
+  onResponseStart(
+    controller: Dispatcher.DispatchController,
+    status: number,
+    _headers: unknown,
+    statusMessage?: string,
+  ): void {
+    if (this.#over) return;
+    const { res, req } = this.#exchange;
+    const received = controller.rawHeaders as ReceivedHeaders;
+    if (status < 200) {
+      // HTTP/1.0 has no interim answers (RFC 9110 section 15.2).
+      if (req.httpVersionMinor > 0) res.writeInformation(status, responseHeaders(received, this.#route));
+      return;
+    }
+    this.#events.upstreamAnswered(performance.now() - this.#startedAt);
+    this.#route.group.succeeded(this.#target as Target);
+    const headers = clientHeaders(received, this.#exchange, this.#route, this.#allowed);
+    if (mayBeChunked(this.#exchange, status)) {
+      const announced = announcedTrailers(received, this.#route);
+      if (announced !== '' && !has(headers, 'content-length')) headers.push('Trailer', announced);
+    } else if (status === 204) drop(headers, 'content-length'); // RFC 9110 section 8.6
+    if (this.#events.stopping() && closeAfter(this.#exchange)) headers.push('Connection', 'close');
+    this.#status = status;
+    res.writeHead(status, sendableReason(statusMessage), headers);
+    this.#answering = true;
+    // A small body usually came in the same packet and goes out with the headers. If not, nothing waits for it.
+    this.#waiting = true;
+    process.nextTick(flush, this);
+  }
+
+  onResponseData(_controller: Dispatcher.DispatchController, chunk: Buffer): void {
+    if (this.#over) return;
+    if (this.#waiting) {
+      this.#held ??= chunk;
+      if (this.#held === chunk) return;
+      this.flush();
+    }
+    this.#write(chunk);
+  }
+
+  onResponseEnd(controller: Dispatcher.DispatchController): void {
+    if (this.#over) return;
+    const { res, req, head, socket } = this.#exchange;
+    this.#waiting = false;
+    if (res.chunkedEncoding) {
+      res.addTrailers(clientTrailers(controller.rawTrailers as ReceivedHeaders, this.#route));
+    }
+    // As text, a small body shares one write with the headers; latin1 keeps its bytes as they are.
+    if (this.#held === null) res.end();
+    else if (this.#held.length <= ONE_WRITE_BYTES) res.end(this.#held.toString('latin1'), 'latin1');
+    else res.end(this.#held);
+    this.#finish('complete');
+    if (this.#body && head.hasBody && !req.complete) {
+      this.#body.detach();
+      lingerOverBody(req, socket);
+    }
+  }
+
+  onResponseError(_controller: Dispatcher.DispatchController | null, error: Error): void {
+    if (this.#over) return;
+    if (this.#answering) {
+      this.#breakOff();
+      this.#finish('truncated');
+      return;
+    }
+    const target = this.#target as Target;
+    const sent = this.#controller !== null;
+    this.#leave();
+    if (isServersFault(error)) this.#route.group.failed(target);
+    if (this.#asked === 1 && this.#mayAskAgain(sent, error) && this.#route.group.mayRetry()) {
+      // Not at once: undici is in the middle of putting the broken connection away. What else has broken meanwhile is
+      // seen, too, before another connection is chosen.
+      setImmediate(askAgain, this, target, error);
+      return;
+    }
+    this.#fail(error);
+  }
+
+  /** Asks once more: another server if there is one, or the same when it was not out of reach. */
+  askAgain(tried: Target, error: Error): void {
+    if (this.#over) return;
+    const { group } = this.#route;
+    const target = group.pick(tried);
+    if (target !== null && (target !== tried || connectionBroke(error))) {
+      this.#ask(target);
+      return;
+    }
+    if (target !== null) group.release(target);
+    this.#fail(error);
+  }
+
+  /** The connection to the client is closed. */
+  clientGone(): void {
+    if (this.#over) return;
+    const controller = this.#controller;
+    if (this.#asked === 0) this.#route.group.leave(this);
+    this.#finish('client_gone');
+    controller?.abort(new ClientGone());
+  }
+
+  /** Sends what waited for more to come with it. */
+  flush(): void {
+    if (!this.#waiting || this.#over) return;
+    this.#waiting = false;
+    const held = this.#held;
+    this.#held = null;
+    if (held === null) this.#exchange.res.flushHeaders();
+    else this.#write(held);
+  }
+
+  #write(chunk: Buffer): void {
+    const { res } = this.#exchange;
+    const controller = this.#controller as Dispatcher.DispatchController;
+    if (res.write(chunk)) return;
+    controller.pause();
+    res.once('drain', () => controller.resume());
+  }
+
+  #ask(target: Target): void {
+    const { method, target: requested } = this.#exchange;
+    this.#target = target;
+    this.#controller = null;
+    this.#asked++;
+    const path = upstreamTarget(requested, this.#route, target);
+    target.dispatcher.dispatch({ path, method, headers: this.#headers, body: this.#body }, this);
+  }
+
+  #mayAskAgain(sent: boolean, error: Error): boolean {
+    if (!isServersFault(error)) return false;
+    if (!sent) return this.#body === null || !this.#body.destroyed;
+    const { method } = this.#exchange;
+    return !this.#heard && this.#body === null && IDEMPOTENT.has(method) && connectionBroke(error);
+  }
+
+  /** Nothing was answered and nothing will be. */
+  #fail(error: Error): void {
+    this.#over = true;
+    const { connection, req } = this.#exchange;
+    connection.underWay?.delete(this);
+    this.#body?.detach();
+    try {
+      this.#events.failed(this.#exchange, failureOf(error), error);
+    } catch (bug) {
+      // Without an answer the client would wait for ever, and the exchange would never be over.
+      this.#exchange.socket.destroy();
+      this.#events.finished(this.#exchange, 0, 'truncated', this.#allowed?.key.id ?? null);
+      throw bug;
+    } finally {
+      // What nobody wants is in the way of the next request.
+      if (this.#body && !req.complete) req.resume();
+    }
+  }
+
+  /**
+   * The status is out and cannot be taken back: only a connection that ends too early tells the client that this is not
+   * all. An HTTP/1.0 client may take its end for the end of the answer (RFC 9112 section 6.3), but not its reset.
+   */
+  #breakOff(): void {
+    const { req, socket } = this.#exchange;
+    if (req.httpVersionMinor > 0) socket.destroy();
+    else socket.resetAndDestroy();
+  }
+
+  #finish(how: 'complete' | 'truncated' | 'client_gone'): void {
+    this.#over = true;
+    this.#exchange.connection.underWay?.delete(this);
+    this.#leave();
+    this.#events.finished(this.#exchange, this.#status, how, this.#allowed?.key.id ?? null);
+  }
+
+  /** The server has no more to do with this. */
+  #leave(): void {
+    const target = this.#target;
+    if (target === null) return;
+    this.#target = null;
+    this.#route.group.release(target);
+  }
+}
+
+/** RFC 9110 section 9.2.2. */
+const IDEMPOTENT = new Set(['GET', 'HEAD', 'OPTIONS', 'PUT', 'DELETE', 'TRACE']);
+
+/** Whether the answer to this client may come in chunks, with trailers after them (RFC 9112 section 6.3). */
+function mayBeChunked({ req }: Exchange, status: number): boolean {
+  return req.httpVersionMinor > 0 && req.method !== 'HEAD' && status !== 204 && status !== 304;
+}
+
+/** The upstream's reason phrase, or Node's own where it is not of the form RFC 9112 section 4 gives it. */
+function sendableReason(reason: string | undefined): string {
+  return reason !== undefined && /^[\t\x20-\x7e\x80-\xff]*$/.test(reason) ? reason : '';
+}
+
+function flush(forwarding: Forwarding): void {
+  forwarding.flush();
+}
+
+function askAgain(forwarding: Forwarding, tried: Target, error: Error): void {
+  forwarding.askAgain(tried, error);
+}
+
+/** Takes what the client still sends, for a moment, so that it reads the answer; then the connection ends. */
+function lingerOverBody(req: Exchange['req'], socket: Exchange['socket']): void {
+  const timer = setTimeout(() => socket.destroy(), LINGER_MS);
+  timer.unref();
+  req.once('end', () => clearTimeout(timer));
+  req.resume();
+}
+
+class ClientGone extends Error {
+  constructor() {
+    super('The client closed the connection');
+    this.name = 'ClientGone';
+  }
+}
+
+/** Whether there is a line of this name, given in lower case. */
+function has(headers: readonly string[], name: string): boolean {
+  for (let i = 0; i < headers.length; i += 2) if ((headers[i] as string).toLowerCase() === name) return true;
+  return false;
+}
+
+/** Takes out all lines of this name, given in lower case. */
+function drop(headers: string[], name: string): void {
+  for (let i = headers.length - 2; i >= 0; i -= 2) {
+    if ((headers[i] as string).toLowerCase() === name) headers.splice(i, 2);
+  }
+}
