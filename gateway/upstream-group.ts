@@ -1,5 +1,6 @@
+import { HealthChecks } from './health-checks.ts';
 import { RetryBudget } from './retry-budget.ts';
-import type { UpstreamSpec } from './route-spec.ts';
+import type { HealthSpec, UpstreamSpec } from './route-spec.ts';
 import { Target } from './upstream-target.ts';
 import { type Waiter, WaitingRequests } from './waiting-requests.ts';
 
@@ -7,6 +8,12 @@ export { Target };
 
 /** A request that waits for a server. Exactly one of the two is called, once, unless it leaves the group before. */
 export type WaitingRequest = Waiter<Target>;
+
+/** Told of changes in what is known of a server. */
+export type OnServerChange = (target: Target, change: ServerChange) => void;
+export type ServerChange =
+  | { event: 'healthy' | 'unhealthy'; reason: string }
+  | { event: 'circuit_opened' | 'circuit_closed' };
 
 /** The servers behind a route: which of them takes the next request, and what is known of their health. */
 export class UpstreamGroup {
@@ -16,11 +23,14 @@ export class UpstreamGroup {
   retries = 0;
   readonly #waiting: WaitingRequests<Target>;
   readonly #budget: RetryBudget;
+  readonly #checks: readonly HealthChecks[];
+  readonly #onChange: OnServerChange;
   #next = 0;
   #draining = false;
 
-  constructor(spec: UpstreamSpec) {
+  constructor(spec: UpstreamSpec, onChange: OnServerChange = () => {}) {
     this.spec = spec;
+    this.#onChange = onChange;
     this.targets = spec.urls.map((url) => new Target(url, spec));
     this.#waiting = new WaitingRequests(
       spec.queueTimeoutMs,
@@ -28,6 +38,8 @@ export class UpstreamGroup {
       () => new Overloaded(`No connection to the upstream was free within ${spec.queueTimeoutMs} ms`),
     );
     this.#budget = new RetryBudget(spec.retryBudget);
+    const { health } = spec;
+    this.#checks = health === null ? [] : this.targets.map((target) => this.#checksOf(target, health));
   }
 
   /** How many requests wait for a server. */
@@ -73,14 +85,18 @@ export class UpstreamGroup {
 
   /** An answer began: the server is well. */
   succeeded(target: Target): void {
-    target.circuit.succeeded();
+    const { circuit } = target;
+    const closes = circuit.state !== 'closed';
+    circuit.succeeded();
+    if (closes) this.#changed(target, { event: 'circuit_closed' });
   }
 
   /** The server did not answer, or its connection broke before it did. */
   failed(target: Target): void {
-    const now = performance.now();
-    target.circuit.failed(now);
-    if (this.#waiting.size > 0 && !this.#anyFit(now)) this.#waiting.giveUp(this.#noServerFit());
+    const { circuit } = target;
+    const wasClosed = circuit.state === 'closed';
+    circuit.failed(performance.now());
+    if (wasClosed && circuit.state !== 'closed') this.#changed(target, { event: 'circuit_opened' });
   }
 
   /** Takes one retry out of the budget. `false`: there have been too many. */
@@ -90,13 +106,18 @@ export class UpstreamGroup {
     return may;
   }
 
-  /** Lets requests under way finish, then ends all connections. */
+  /**
+   * For a group that is replaced: ends what is idle now, and the rest as it becomes idle. Requests under way and those
+   * that wait go on; one that was on its way here still gets its answer, on a connection of its own.
+   */
   async close(): Promise<void> {
+    for (const checks of this.#checks) checks.stop();
     await Promise.all(this.targets.map((target) => target.close()));
   }
 
   /** Ends all connections. */
   async destroy(): Promise<void> {
+    for (const checks of this.#checks) checks.stop();
     this.#waiting.giveUp(new Overloaded('The gateway is stopping'));
     await Promise.all(this.targets.map((target) => target.destroy()));
   }
@@ -121,13 +142,34 @@ export class UpstreamGroup {
     return best;
   }
 
+  #checksOf(target: Target, health: HealthSpec): HealthChecks {
+    return new HealthChecks(target, this.spec, health, (reason) => {
+      // The request that would find out is not needed any more.
+      if (target.healthy) target.circuit.succeeded();
+      this.#changed(target, { event: target.healthy ? 'healthy' : 'unhealthy', reason });
+    });
+  }
+
+  #changed(target: Target, change: ServerChange): void {
+    this.#onChange(target, change);
+    if (this.#waiting.size === 0) return;
+    if (this.#anyFit(performance.now())) this.#drain();
+    else this.#waiting.giveUp(this.#noServerFit());
+  }
+
   #anyFit(now: number): boolean {
     return this.targets.some((target) => isFit(target, now));
   }
 
   #noServerFit(): NoServerFit {
-    const soonest = Math.min(...this.targets.map(({ circuit }) => circuit.nextTryAt));
-    return new NoServerFit(Math.max(1, Math.ceil((soonest - performance.now()) / 1000)));
+    const now = performance.now();
+    const nextCheck = now + (this.spec.health?.intervalMs ?? 0);
+    const soonest = Math.min(
+      ...this.targets.map(({ healthy, circuit }) =>
+        healthy ? circuit.nextTryAt : Math.max(nextCheck, circuit.nextTryAt),
+      ),
+    );
+    return new NoServerFit(Math.max(1, Math.ceil((soonest - now) / 1000)));
   }
 
   /** Gives room to those that wait. Not within itself: a request may fail at once and give its room back. */
