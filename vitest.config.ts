@@ -5,7 +5,7 @@ import { SummaryReporter } from './test/summary-reporter.ts';
 export default defineConfig({
   test: {
     include: ['**/*.test.ts'],
-    exclude: ['node_modules/**', 'data/**'],
+    exclude: ['**/node_modules/**', 'data/**'],
     globalSetup: ['test/temporary-folders.ts'],
     setupFiles: ['test/replay.ts'],
     // Most tests wait for a process or a browser of their own rather than compute.

@@ -8,7 +8,8 @@ import { type Keystore, openKeystore } from '../keystore/keystore.ts';
 import { freePort } from '../scripts/free-port.ts';
 import { createLogger } from '../shared/log.ts';
 import { PIN, run, start } from './processes.ts';
-import { measured, row } from './statistics.ts';
+import { listed, type Outcome } from './results.ts';
+import { measured } from './statistics.ts';
 
 const ROUNDS = 3;
 const CUSTOMERS = 3600;
@@ -31,18 +32,22 @@ type Sent = { startedAt: number; seconds: number; p50: number; p99: number };
  * of which those that make billing look at Stripe wait while Stripe hangs, until billing is killed. What it held at that
  * moment waits for its leases to run out, 20 seconds. Three rounds take some five minutes.
  */
-export async function benchInbox(): Promise<string[]> {
+export async function benchInbox(): Promise<Outcome> {
   const rounds: Awaited<ReturnType<typeof round>>[] = [];
   for (let i = 0; i < ROUNDS; i++) rounds.push(await round());
-  const of = (name: keyof (typeof rounds)[0]) => measured(rounds.map((each) => each[name]));
-  const waiting = `${Math.round(of('backlog').median).toLocaleString('en')} events waiting`;
-  return [
-    row(`Events through the inbox${PIN ? ', billing on one core' : ''}`, of('perSecond'), '/s'),
-    row(`Webhook answered, ${STEADY_RATE} events a second, p50`, of('p50'), 'ms'),
-    row('  p99', of('p99'), 'ms'),
-    row(`SIGKILL with ${waiting}, to 99 % done`, of('mostly'), 's'),
-    row('  to an empty inbox', of('recovered'), 's'),
-  ];
+  const of = (name: keyof (typeof rounds)[0]) => rounds.map((each) => each[name]);
+  const waiting = `${Math.round(measured(of('backlog')).median).toLocaleString('en')} events waiting`;
+  return listed([
+    {
+      subject: `Events through the inbox${PIN ? ', billing on one core' : ''}`,
+      unit: '/s',
+      runs: of('perSecond'),
+    },
+    { subject: `Webhook answered, ${STEADY_RATE} events a second, p50`, unit: 'ms', runs: of('p50') },
+    { subject: `Webhook answered, ${STEADY_RATE} events a second, p99`, unit: 'ms', runs: of('p99') },
+    { subject: `SIGKILL with ${waiting}, to 99 % done`, unit: 's', runs: of('mostly') },
+    { subject: `SIGKILL with ${waiting}, to an empty inbox`, unit: 's', runs: of('recovered') },
+  ]);
 }
 
 async function round() {

@@ -6,7 +6,7 @@ import { startTollgate, type Tollgate } from '../scripts/compose.ts';
 import { freePort } from '../scripts/free-port.ts';
 import { randomBase62 } from '../shared/base62.ts';
 import { createLogger } from '../shared/log.ts';
-import { measured, row } from './statistics.ts';
+import { listed, type Outcome } from './results.ts';
 
 const WEBHOOKS = 40;
 const CLAIMS_A_ROUND = 300;
@@ -14,7 +14,7 @@ const CLAIMS_AT_ONCE = 16;
 const ROUNDS = 5;
 
 /** The two figures of a purchase, on everything in one process as `npm start` runs it. */
-export async function benchPurchases(): Promise<string[]> {
+export async function benchPurchases(): Promise<Outcome> {
   const folder = mkdtempSync(join(tmpdir(), 'tollgate-bench-'));
   const tollgate = await startTollgate(
     {
@@ -33,10 +33,10 @@ export async function benchPurchases(): Promise<string[]> {
     const rates: number[] = [];
     for (let round = 0; round < ROUNDS + 1; round++) rates.push(await claimsPerSecond(tollgate));
     // The first of each warm up the process.
-    return [
-      row('Webhook received to key usable at the gateway', measured(waits.slice(5)), 'ms'),
-      row(`Claims a second, ${CLAIMS_AT_ONCE} at once`, measured(rates.slice(1)), '/s'),
-    ];
+    return listed([
+      { subject: 'Webhook received to key usable at the gateway', unit: 'ms', runs: waits.slice(5) },
+      { subject: `Claims a second, ${CLAIMS_AT_ONCE} at once`, unit: '/s', runs: rates.slice(1) },
+    ]);
   } finally {
     await tollgate.close();
     rmSync(folder, { recursive: true, force: true });

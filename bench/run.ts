@@ -1,23 +1,64 @@
-import { availableParallelism, cpus } from 'node:os';
+// npm run bench [-- <names> --quick]: measures, prints tables, and writes bench/results and docs/performance.md.
+import { parseArgs } from 'node:util';
+import { benchBodies } from './bodies.ts';
+import { benchConnections } from './connections.ts';
 import { benchGateway } from './gateway.ts';
 import { benchInbox } from './inbox.ts';
+import { benchLatency } from './latency.ts';
+import { thisMachine } from './machine.ts';
+import { benchMemory } from './memory.ts';
 import { benchPurchases } from './purchases.ts';
+import { writeReport } from './report.ts';
+import { type Outcome, tableLines, writeResults } from './results.ts';
+import { targetLines } from './targets.ts';
 
-const benches: Record<string, () => Promise<string[]>> = {
+/** All there is, in the order in which they run. */
+const BENCHES: Record<string, (options: { quick: boolean }) => Promise<Outcome>> = {
+  gateway: benchGateway,
+  latency: benchLatency,
+  connections: benchConnections,
+  bodies: benchBodies,
+  memory: benchMemory,
   purchases: benchPurchases,
   inbox: benchInbox,
-  gateway: benchGateway,
 };
-const chosen = process.argv.slice(2);
-const unknown = chosen.find((name) => !benches[name]);
+
+// What the benchmarks started ends with this process.
+process.on('SIGINT', () => process.exit(130));
+process.on('SIGTERM', () => process.exit(143));
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { quick: { type: 'boolean' } },
+});
+const unknown = positionals.find((name) => !Object.hasOwn(BENCHES, name));
 if (unknown) {
-  console.error(`There is no benchmark "${unknown}". Benchmarks: ${Object.keys(benches).join(', ')}.`);
+  console.error(`There is no benchmark "${unknown}". Benchmarks: ${Object.keys(BENCHES).join(', ')}.`);
   process.exit(1);
 }
+const quick = values.quick ?? false;
+const machine = thisMachine();
 console.log(
-  `Node ${process.version}, ${availableParallelism()} cores, ${cpus()[0]?.model ?? 'unknown processor'}. Medians; the machine's noise is in the spread.\n`,
+  `Node ${machine.node}, ${machine.cores} cores, ${machine.processor}. Medians; in brackets the smallest and largest run.`,
 );
-for (const [name, bench] of Object.entries(benches)) {
-  if (chosen.length > 0 && !chosen.includes(name)) continue;
-  for (const line of await bench()) console.log(line);
+for (const [name, bench] of Object.entries(BENCHES)) {
+  if (positionals.length > 0 && !positionals.includes(name)) continue;
+  console.error(`\n${name}${quick ? ', quick' : ''}`);
+  const results = {
+    bench: name,
+    takenAt: new Date().toISOString(),
+    quick,
+    machine,
+    ...(await bench({ quick })),
+  };
+  console.log();
+  for (const line of tableLines(results.figures)) console.log(line);
+  for (const line of targetLines(name, results.figures)) console.log(line);
+  if (!quick) writeResults(results);
 }
+if (quick)
+  console.log(
+    '\nA quick run is too short to be quoted: bench/results and docs/performance.md stay as they were.',
+  );
+else writeReport();
+process.exit(0);

@@ -13,7 +13,13 @@ export function measured(values: readonly number[]): Measured {
 
 /** A row of the report: `what   median unit   (min to max, n runs)`. */
 export function row(what: string, { median, min, max, runs }: Measured, unit: string): string {
-  const number = (value: number) =>
-    value >= 100 ? Math.round(value).toLocaleString('en') : value.toFixed(1);
-  return `  ${what.padEnd(58)} ${number(median).padStart(8)} ${unit.padEnd(6)} (${number(min)} to ${number(max)}, ${runs} runs)`;
+  const spread = `(${quoted(min)} to ${quoted(max)}, ${runs} runs)`;
+  return `  ${what.padEnd(58)} ${quoted(median).padStart(8)} ${unit.padEnd(6)} ${spread}`;
+}
+
+/** A number as it is quoted: with no more digits than it has meaning. */
+export function quoted(value: number): string {
+  if (value >= 1000) return Math.round(value).toLocaleString('en');
+  if (value >= 100) return value.toFixed(0);
+  return value >= 10 ? value.toFixed(1) : value.toFixed(2);
 }

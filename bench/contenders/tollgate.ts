@@ -1,0 +1,58 @@
+import { execFileSync } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { freePort } from '../../scripts/free-port.ts';
+import { variables } from '../../shared/config-variables.ts';
+import { CHEAP_HASH, PLAN, SERVER_SECRET } from '../keys.ts';
+import { start } from '../processes.ts';
+import type { Contender, Setup } from './contender.ts';
+
+export const tollgateNodeHttp: Contender = {
+  name: 'Tollgate, node:http path',
+  works: true,
+  madeOf: () => `Tollgate at ${commit()}, FAST_LANE=off, on Node ${process.version}`,
+  missing: () => null,
+  start: (setup) => startTollgate(setup, 'off'),
+};
+
+export const tollgateFastLane: Contender = {
+  name: 'Tollgate, fast lane',
+  works: true,
+  madeOf: () => `Tollgate at ${commit()}, FAST_LANE=on, on Node ${process.version}`,
+  missing: () => ('FAST_LANE' in variables ? null : 'this Tollgate has no setting FAST_LANE'),
+  start: (setup) => startTollgate(setup, 'on'),
+};
+
+/** The gateway as a process, with its defaults but for what a benchmark has to set. */
+async function startTollgate({ keys, upstream, perKey, folder, core, started }: Setup, fastLane: string) {
+  const plans = join(folder, 'plans.yaml');
+  writeFileSync(
+    plans,
+    `plans: { ${PLAN}: { name: Bench, limits: [{ requests: ${perKey}, per: minute }] } }\n`,
+  );
+  const { child, url } = await start(
+    ['gateway/main.ts'],
+    {
+      KEYSTORE_URL: keys.keystoreUrl,
+      TOLLGATE_SECRET: SERVER_SECRET,
+      PLANS_FILE: plans,
+      UPSTREAM_URL: `http://${upstream}`,
+      GATEWAY_PORT: String(await freePort()),
+      INTERNAL_PORT: '0',
+      KEY_HASH: CHEAP_HASH,
+      FAST_LANE: fastLane,
+    },
+    core,
+    started,
+  );
+  return { url, processes: [child] };
+}
+
+function commit(): string {
+  try {
+    const args = ['describe', '--always', '--dirty'];
+    return execFileSync('git', args, { cwd: import.meta.dirname, encoding: 'utf8' }).trim();
+  } catch {
+    return 'an unknown commit';
+  }
+}
