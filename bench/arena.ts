@@ -9,6 +9,7 @@ import { GENERATOR, LOAD_CORE, load } from './load.ts';
 import { startOrigin } from './origin.ts';
 import { PIN, stop, temporaryFolder } from './processes.ts';
 import type { Figure, Outcome } from './results.ts';
+import { measured, quoted } from './statistics.ts';
 
 /** The core of whoever is measured. */
 export const CONTENDER_CORE = 0;
@@ -18,8 +19,8 @@ const NEVER_REACHED = 1_000_000_000;
 /** Connections over which each key is used once before anything is measured. */
 const FIRST_USES_AT_ONCE = 16;
 
-/** What one run of one contender showed: by measure, with its unit. */
-export type Reading = Record<string, { value: number; unit: string }>;
+/** What one run of one contender showed: by measure, with its unit. Several values where it was read again and again. */
+export type Reading = Record<string, { value: number | number[]; unit: string }>;
 
 /** A run under way: a contender that has just started and remembers every key. */
 export type Run = StartedContender & { contender: Contender; arena: Arena };
@@ -62,11 +63,12 @@ export async function compare(
         const reading = await oneRun(contender, arena, round, warmUpSeconds, started, read);
         for (const [measure, { value, unit }] of Object.entries(reading)) {
           const known = figures.find((each) => each.subject === contender.name && each.measure === measure);
-          if (known) known.runs.push(value);
-          else figures.push({ subject: contender.name, measure, unit, runs: [value] });
+          const values = [value].flat();
+          if (known) known.runs.push(...values);
+          else figures.push({ subject: contender.name, measure, unit, runs: values });
         }
         const shown = Object.entries(reading).map(
-          ([what, { value, unit }]) => `${what} ${value.toFixed(2)} ${unit}`,
+          ([what, { value, unit }]) => `${what} ${quoted(measured([value].flat()).median)} ${unit}`,
         );
         process.stderr.write(`  round ${round + 1} of ${rounds}: ${contender.name}: ${shown.join(', ')}\n`);
       }

@@ -4,11 +4,12 @@ import { tollgateFastLane, tollgateNodeHttp } from './contenders/tollgate.ts';
 import { load } from './load.ts';
 import { residentBytes } from './processes.ts';
 import type { Outcome } from './results.ts';
+import { measured } from './statistics.ts';
 
 const CONNECTIONS = 64;
 const MIB = 2 ** 20;
 
-/** Memory under ten minutes of full load. A leak shows as a slope over the second half, when caches are full. */
+/** Memory under ten minutes of full load, read at regular intervals: a leak shows as a second half above the first. */
 export async function benchMemory({ quick }: { quick: boolean }): Promise<Outcome> {
   const seconds = quick ? 20 : 600;
   const everySeconds = quick ? 1 : 10;
@@ -41,27 +42,10 @@ async function sampled({ url, processes, arena }: Run, seconds: number, every: n
     stopped.abort();
     await sampling;
   }
-  const half = samples.slice(Math.floor(samples.length / 2));
-  const tenMinutes = 600 / every;
+  const middle = Math.floor(samples.length / 2);
+  const growth = measured(samples.slice(middle)).median / measured(samples.slice(0, middle)).median;
   return {
-    'at the start': { value: samples[0] as number, unit: 'MiB' },
-    'after half of the time': { value: half[0] as number, unit: 'MiB' },
-    'at the end': { value: samples.at(-1) as number, unit: 'MiB' },
-    most: { value: Math.max(...samples), unit: 'MiB' },
-    'trend in ten minutes': { value: slope(half) * tenMinutes, unit: 'MiB' },
+    'resident memory': { value: samples, unit: 'MiB' },
+    'second half / first half': { value: growth, unit: '' },
   };
-}
-
-/** The slope of the line closest to some values (least squares), a step. */
-function slope(values: readonly number[]): number {
-  const n = values.length;
-  const meanX = (n - 1) / 2;
-  const meanY = values.reduce((sum, value) => sum + value, 0) / n;
-  let above = 0;
-  let below = 0;
-  for (const [x, y] of values.entries()) {
-    above += (x - meanX) * (y - meanY);
-    below += (x - meanX) ** 2;
-  }
-  return above / below;
 }

@@ -1,4 +1,4 @@
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Machine } from './machine.ts';
 import { type Measured, measured, quoted } from './statistics.ts';
@@ -50,8 +50,8 @@ export function writeResults(results: Results): void {
 /** Every result there is, by the benchmark's name. */
 export function readResults(): Map<string, Results> {
   const found = new Map<string, Results>();
-  for (const file of readdirSync(RESULTS_FOLDER).sort()) {
-    if (!file.endsWith('.json')) continue;
+  const files = existsSync(RESULTS_FOLDER) ? readdirSync(RESULTS_FOLDER) : [];
+  for (const file of files.filter((name) => name.endsWith('.json'))) {
     const results = JSON.parse(readFileSync(join(RESULTS_FOLDER, file), 'utf8')) as Results;
     found.set(results.bench, results);
   }

@@ -1,10 +1,13 @@
 import { nginxAuthRequest, nginxLua, nginxStatic } from './contenders/nginx.ts';
-import { express, fastify, undiciPassThrough } from './contenders/node.ts';
+import { express, expressWithVersion3, fastify, undiciPassThrough } from './contenders/node.ts';
 import { tollgateFastLane, tollgateNodeHttp } from './contenders/tollgate.ts';
 import type { Figure } from './results.ts';
 import { measured, quoted } from './statistics.ts';
 
-/** What Tollgate sets out to reach: a figure of one subject, as a multiple of the same figure of another, or by itself. */
+/**
+ * What Tollgate sets out to reach: a figure of one subject, as a multiple of the same figure of another, or by itself.
+ * Without a bound it is only told.
+ */
 export type Target = {
   bench: string;
   measure: string;
@@ -17,26 +20,39 @@ export type Target = {
 
 const RATE = 'requests a second';
 
-const FULL_LOAD = (subject: string, of: string, atLeast: number): Target => ({
-  bench: 'gateway',
-  measure: RATE,
-  subject,
-  of,
-  atLeast,
-});
+function fullLoad(subject: string, of: string, atLeast?: number): Target {
+  return { bench: 'gateway', measure: RATE, subject, of, ...(atLeast === undefined ? {} : { atLeast }) };
+}
+
+/** The same aim for each of Tollgate's two paths. */
+function onBothPaths(target: Omit<Target, 'subject'>): Target[] {
+  return [tollgateNodeHttp, tollgateFastLane].map(({ name }) => ({ ...target, subject: name }));
+}
 
 export const TARGETS: readonly Target[] = [
-  FULL_LOAD(tollgateNodeHttp.name, undiciPassThrough.name, 0.9),
-  FULL_LOAD(tollgateNodeHttp.name, nginxAuthRequest.name, 1),
-  FULL_LOAD(tollgateNodeHttp.name, fastify.name, 2),
-  FULL_LOAD(tollgateNodeHttp.name, express.name, 6),
-  FULL_LOAD(tollgateFastLane.name, nginxStatic.name, 0.8),
-  FULL_LOAD(tollgateFastLane.name, nginxLua.name, 1.1),
-  FULL_LOAD(tollgateFastLane.name, nginxAuthRequest.name, 2),
+  fullLoad(tollgateNodeHttp.name, undiciPassThrough.name, 0.9),
+  fullLoad(tollgateNodeHttp.name, nginxAuthRequest.name, 1),
+  fullLoad(tollgateNodeHttp.name, fastify.name, 2),
+  fullLoad(tollgateNodeHttp.name, expressWithVersion3.name, 6),
+  fullLoad(tollgateNodeHttp.name, express.name),
+  fullLoad(tollgateFastLane.name, nginxStatic.name, 0.8),
+  fullLoad(tollgateFastLane.name, nginxLua.name, 1.1),
+  fullLoad(tollgateFastLane.name, nginxAuthRequest.name, 2),
+  ...onBothPaths({ bench: 'latency', measure: 'p99 added', of: null, atMost: 1 }),
+  ...onBothPaths({ bench: 'connections', measure: 'p99', of: nginxStatic.name, atMost: 2 }),
+  ...onBothPaths({ bench: 'bodies', measure: 'from the API', of: nginxStatic.name, atLeast: 0.8 }),
+  ...onBothPaths({ bench: 'bodies', measure: 'to the API', of: nginxStatic.name, atLeast: 0.8 }),
+  ...onBothPaths({ bench: 'memory', measure: 'second half / first half', of: null, atMost: 1.1 }),
 ];
 
 /** A target beside what was measured. */
-export type Judged = { target: Target; value: number; unit: string; met: boolean };
+export type Judged = {
+  target: Target;
+  value: number;
+  unit: string;
+  /** `null`: there is no bound. */
+  met: boolean | null;
+};
 
 /** The targets of a benchmark whose figures are there. */
 export function judged(bench: string, figures: readonly Figure[]): Judged[] {
@@ -49,13 +65,17 @@ export function judged(bench: string, figures: readonly Figure[]): Judged[] {
     const other = target.of === null ? { value: 1 } : medianOf(target.of, target.measure);
     if (!own || !other) return [];
     const value = own.value / other.value;
-    const met = value >= (target.atLeast ?? -Infinity) && value <= (target.atMost ?? Infinity);
+    const bounded = target.atLeast !== undefined || target.atMost !== undefined;
+    const met = !bounded
+      ? null
+      : value >= (target.atLeast ?? -Infinity) && value <= (target.atMost ?? Infinity);
     return [{ target, value, unit: target.of === null ? own.unit : '', met }];
   });
 }
 
 /** What a target asks for, in words. */
 export function targetText({ atLeast, atMost }: Target, unit: string): string {
+  if (atLeast === undefined && atMost === undefined) return '';
   const [word, value] = atLeast === undefined ? ['at most', atMost] : ['at least', atLeast];
   return `${word} ${value}${unit && ` ${unit}`}`;
 }
@@ -65,7 +85,8 @@ export function targetLines(bench: string, figures: readonly Figure[]): string[]
   return judged(bench, figures).map(({ target, value, unit, met }) => {
     const { subject, of, measure } = target;
     const what = of === null ? `${subject}: ${measure}` : `${subject} / ${of}: ${measure}`;
-    const verdict = met ? 'met' : 'MISSED';
-    return `  ${verdict.padEnd(6)}  ${what}: ${quoted(value)} ${unit} (${targetText(target, unit)})`;
+    const verdict = met === null ? '' : met ? 'met' : 'MISSED';
+    const aim = targetText(target, unit);
+    return `  ${verdict.padEnd(6)}  ${what}: ${quoted(value)}${unit && ` ${unit}`}${aim && ` (${aim})`}`;
   });
 }
