@@ -1,0 +1,180 @@
+import type { Server } from 'node:http';
+import type { Socket } from 'node:net';
+import type { ProblemCode } from '../../shared/problems.ts';
+import type { Arrivals } from '../arrivals.ts';
+import type { Begun } from '../begun.ts';
+import type { Allowed, Decision } from '../decision.ts';
+import type { Arrival } from '../exchange.ts';
+import type { Route } from '../routes.ts';
+import type { Target } from '../upstream-group.ts';
+import { ClientConnection } from './client-connection.ts';
+import type { Clock } from './link.ts';
+import { Links } from './links.ts';
+import { type Conversation, replay } from './replay.ts';
+import { NOT_PLAIN } from './request-grammar.ts';
+
+/** Why a connection went over to `node:http`. */
+export const HANDED_OVER = [
+  // What came is no plain request: its head is not whole, is of another form, or has more after it.
+  ...NOT_PLAIN,
+  // Nothing came at all.
+  'silent',
+  // An endpoint of our own, no route, or one whose policy or upstream is not for the lane.
+  'route',
+  // No connection to the upstream is to be had.
+  'busy',
+  // The answer is not a plain one.
+  'answer',
+  // The upstream could not be reached, broke the connection, or took too long.
+  'unreachable',
+  'broken',
+  'timeout',
+] as const;
+export type HandedOver = (typeof HANDED_OVER)[number];
+
+/** What the gateway wants to know of requests in the lane. Exactly one of the last three is called for each, once. */
+export type LaneEvents = {
+  /** The upstream's answer has begun, so many milliseconds after it was asked. */
+  upstreamAnswered(milliseconds: number): void;
+  bug(arrival: Arrival, error: unknown): void;
+  finished(
+    arrival: Arrival,
+    status: number,
+    how: 'complete' | 'truncated' | 'client_gone',
+    allowed: Allowed | null,
+  ): void;
+  refused(arrival: Arrival, code: ProblemCode): void;
+  clientGone(arrival: Arrival): void;
+};
+
+export type LaneOptions = {
+  arrivals: Pick<Arrivals, 'read' | 'enter' | 'exit'>;
+  /** The route of a request that may go ahead; `null` where anything else is to be done with it. */
+  routeOf(arrival: Arrival): Route | null;
+  decide(arrival: Arrival, route: Route): Decision | Promise<Decision>;
+  events: LaneEvents;
+  stopping(): boolean;
+  limits: LaneLimits;
+};
+
+/** In milliseconds. */
+export type LaneLimits = {
+  /** How long an idle connection is kept, and what clients are told of it. */
+  idleMs: number;
+  keepSeconds: number;
+  /** How long a connection may be without a first byte before it is `node:http`'s. */
+  silentMs: number;
+  /** How long a client may take nothing of its answer. */
+  stalledMs: number;
+  /** How often all of these are looked at. */
+  sweepMs: number;
+};
+
+/**
+ * The short way: plain requests, read and answered on plain sockets. Whatever is not understood completely, of the
+ * client or of the upstream, is `node:http`'s, on the same socket, as if it had been from the beginning.
+ */
+export class Lane {
+  readonly arrivals: LaneOptions['arrivals'];
+  readonly events: LaneEvents;
+  readonly limits: LaneLimits;
+  readonly clock: Clock = { now: Math.trunc(performance.now()) };
+  /** Requests that came in the lane. */
+  taken = 0;
+  /** Connections that went over to `node:http`, by why. */
+  readonly handedOver = Object.fromEntries(HANDED_OVER.map((why) => [why, 0])) as Record<HandedOver, number>;
+  readonly #options: LaneOptions;
+  readonly #connections = new Set<ClientConnection>();
+  readonly #links = new Map<Target, Links>();
+  readonly #toSend: ClientConnection[] = [];
+  readonly #timer: NodeJS.Timeout;
+
+  constructor(options: LaneOptions) {
+    this.#options = options;
+    this.arrivals = options.arrivals;
+    this.events = options.events;
+    this.limits = options.limits;
+    this.#timer = setInterval(() => this.#sweep(), options.limits.sweepMs);
+    this.#timer.unref();
+  }
+
+  /** Takes the connections that a server accepts from now on. What is not for the lane goes to who took them before. */
+  takeFrom(server: Server): void {
+    const listeners = server.listeners('connection');
+    const next = (socket: Socket) => {
+      for (const listener of listeners) listener.call(server, socket);
+    };
+    server.removeAllListeners('connection');
+    server.on('connection', (socket: Socket) =>
+      this.#connections.add(new ClientConnection(this, socket, next)),
+    );
+  }
+
+  forget(connection: ClientConnection): void {
+    this.#connections.delete(connection);
+  }
+
+  routeOf(arrival: Arrival): Route | null {
+    return arrival.head.fault === null ? this.#options.routeOf(arrival) : null;
+  }
+
+  decide(arrival: Arrival, route: Route): Decision | Promise<Decision> {
+    this.taken++;
+    return this.#options.decide(arrival, route);
+  }
+
+  stopping(): boolean {
+    return this.#options.stopping();
+  }
+
+  /**
+   * Has a request sent once all that has arrived by now was read: bytes that an idle connection to the upstream brought
+   * before the request are not its answer, and a connection that was closed is not used again.
+   */
+  sendSoon(connection: ClientConnection): void {
+    if (this.#toSend.push(connection) === 1) setImmediate(this.#send);
+  }
+
+  readonly #send = (): void => {
+    for (const connection of this.#toSend) connection.send();
+    this.#toSend.length = 0;
+  };
+
+  linksTo(target: Target): Links {
+    let links = this.#links.get(target);
+    if (links === undefined) {
+      links = new Links(target, this.clock);
+      this.#links.set(target, links);
+    }
+    return links;
+  }
+
+  begun(
+    arrival: Arrival,
+    route: Route,
+    allowed: Allowed | null,
+    asked: { target: Target; conversation: Conversation } | null,
+  ): Begun {
+    if (asked === null) return { arrival, route, allowed, asked };
+    const { target, conversation } = asked;
+    const { timeoutMs, idleTimeoutMs } = route.upstream;
+    const dispatcher = replay(target.origin, conversation, {
+      headersTimeout: timeoutMs,
+      bodyTimeout: idleTimeoutMs,
+    });
+    return { arrival, route, allowed, asked: { target, dispatcher } };
+  }
+
+  /** Stops looking after time, and ends the connections to the upstreams. Those of clients are the listener's. */
+  close(): void {
+    clearInterval(this.#timer);
+    for (const links of this.#links.values()) links.close();
+  }
+
+  #sweep(): void {
+    const now = Math.trunc(performance.now());
+    this.clock.now = now;
+    for (const connection of this.#connections) connection.sweep(now);
+    for (const links of this.#links.values()) links.sweep();
+  }
+}
