@@ -1,7 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { BlockList, Socket } from 'node:net';
-import { clientAddress, peerOf } from './client-address.ts';
+import { clientAddress } from './client-address.ts';
+import type { Connections } from './connections.ts';
 import type { Arrival, Connection, Exchange } from './exchange.ts';
 import { readRequestHead } from './headers.ts';
 
@@ -9,16 +10,15 @@ const SANE_REQUEST_ID = /^[A-Za-z0-9][A-Za-z0-9._:+/=-]{0,127}$/;
 
 /** Finds out all that bears on a request from its head and its connection, when it arrives. */
 export class Arrivals {
-  readonly #connections = new WeakMap<Socket, Connection>();
+  readonly #connections: Pick<Connections, 'get'>;
   readonly #trustedProxies: BlockList;
-  readonly #anyTrusted: boolean;
   /** Requests being worked on. */
   inFlight = 0;
 
   /** @param trustedProxies proxies whose `X-Forwarded-*` and `X-Request-ID` are believed */
-  constructor(trustedProxies: BlockList, anyTrusted: boolean) {
+  constructor(connections: Pick<Connections, 'get'>, trustedProxies: BlockList) {
+    this.#connections = connections;
     this.#trustedProxies = trustedProxies;
-    this.#anyTrusted = anyTrusted;
   }
 
   /**
@@ -40,7 +40,7 @@ export class Arrivals {
 
   /** What bears on a request, from its head and its connection. */
   read(socket: Socket, method: string, target: string, rawHeaders: readonly string[]): Arrival {
-    const connection = this.#connection(socket);
+    const connection = this.#connections.get(socket) as Connection;
     const { peer } = connection;
     const head = readRequestHead(rawHeaders);
     const query = target.indexOf('?');
@@ -75,26 +75,5 @@ export class Arrivals {
     connection.busy--;
     // An answer without a socket waits for those before it; until then, nothing else may be written.
     if (connection.last?.res === res && res.socket !== null) connection.last = null;
-  }
-
-  /** What is known of a connection, if a request ever came on it. */
-  connectionOf(socket: Socket): Connection | undefined {
-    return this.#connections.get(socket);
-  }
-
-  #connection(socket: Socket): Connection {
-    let connection = this.#connections.get(socket);
-    if (connection === undefined) {
-      connection = {
-        peer: peerOf(socket, this.#trustedProxies, this.#anyTrusted),
-        busy: 0,
-        last: null,
-        closing: false,
-        faulted: false,
-        underWay: null,
-      };
-      this.#connections.set(socket, connection);
-    }
-    return connection;
   }
 }

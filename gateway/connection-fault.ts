@@ -3,11 +3,14 @@ import type { ProblemCode } from '../shared/problems.ts';
 import type { Connection } from './exchange.ts';
 import { rawProblem, sendAndClose } from './refusal.ts';
 
-/** The rest of a request's body cannot be understood. Its `error` event says so to whoever reads the body. */
+/** The rest of a request's body will not come. The request's `error` event says so to whoever reads the body. */
 export class MalformedBody extends Error {
-  constructor(cause: Error) {
-    super('The body of the request is malformed', { cause });
+  readonly code: ProblemCode;
+
+  constructor(code: ProblemCode, cause?: Error) {
+    super('The body of the request cannot be read to its end', { cause });
     this.name = 'MalformedBody';
+    this.code = code;
   }
 }
 
@@ -36,7 +39,7 @@ export function onConnectionFault(
   if (connection.faulted) return;
   connection.faulted = true;
   if (last.req.complete) last.res.once('close', () => sendAndClose(socket, rawProblem(code, detail)));
-  else if (last.req.listenerCount('error') > 0) last.req.emit('error', new MalformedBody(error));
+  else if (last.req.listenerCount('error') > 0) last.req.emit('error', new MalformedBody(code, error));
 }
 
 function faultOf(error: NodeJS.ErrnoException & { rawPacket?: Buffer }): [ProblemCode, string?] {

@@ -4,13 +4,14 @@ import type { Logger } from '../shared/log.ts';
 import type { ProblemCode } from '../shared/problems.ts';
 import type { Decide } from './decide.ts';
 import type { Allowed } from './decision.ts';
-import type { Exchange } from './exchange.ts';
+import { closeAfter, type Exchange } from './exchange.ts';
 import { rateLimitHeaders } from './ratelimit-headers.ts';
 import { answerProblem, answerRefused } from './refusal.ts';
 
 type Options = {
   decide: Decide;
   keystore: Pick<Keystore, 'checkReadable' | 'changes'>;
+  stopping(): boolean;
   onAnswered(exchange: Exchange, status: number): void;
   onRefused(exchange: Exchange, code: ProblemCode): void;
   now(): number;
@@ -31,6 +32,7 @@ export function createEndpoints(options: Options): (exchange: Exchange) => void 
     for (let i = 0; i < headers.length; i += 2) res.setHeader(headers[i] as string, headers[i + 1] as string);
     res.setHeader('X-Request-ID', exchange.requestId);
     res.setHeader('Cache-Control', 'no-store');
+    if (exchange.connection.ending && closeAfter(exchange)) res.setHeader('Connection', 'close');
     res.status(status).json(body);
     options.onAnswered(exchange, status);
   };
@@ -55,6 +57,7 @@ export function createEndpoints(options: Options): (exchange: Exchange) => void 
   app.get('/quota', aboutKey(limitsOf));
   app.get('/health', (_req, res) => answer(res, 200, { status: 'ok' }));
   app.get('/ready', async (_req, res) => {
+    if (options.stopping()) return refuse(exchangeOf(res), 'stopping', ['Retry-After', '1']);
     try {
       await keystore.checkReadable();
     } catch (error) {

@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
+import type { Begun } from './begun.ts';
 import type { Peer } from './client-address.ts';
 import type { RequestHead } from './headers.ts';
 
@@ -12,10 +13,18 @@ export type Connection = {
   last: Exchange | null;
   /** The last request that will be answered on it is here: whatever comes after that is not read as one. */
   closing: boolean;
+  /** The gateway is stopping: the newest request is the last one. */
+  ending: boolean;
   /** What came on it last could not be read as HTTP. */
   faulted: boolean;
+  /** What the client had taken of what was sent to it, and when that was last more than before. */
+  taken: { bytes: number; at: number };
+  /** What it had sent when its body was last found to come fast enough, and when that was. */
+  body: { of: Exchange | null; bytes: number; at: number };
   /** Who has to know when it is closed; `null`: nobody ever had to. */
   underWay: Set<{ clientGone(): void }> | null;
+  /** The next request on it was begun in the fast lane; `null`: it was not. */
+  begun: Begun | null;
 };
 
 /** A request as it arrived, with what was found out about it from its head and its connection. */

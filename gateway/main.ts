@@ -22,6 +22,7 @@ await runService(async () => {
   const guarded = demo ? `the built-in demo API at ${demo.url} (set UPSTREAM_URL to yours)` : upstreamUrl;
   return {
     message: `The gateway listens at ${gateway.url} and guards ${guarded}. Metrics: ${gateway.internalUrl}/metrics`,
+    drainMs: config.stopDelayMs + config.drainMs,
     async close() {
       await gateway.close();
       await demo?.close();

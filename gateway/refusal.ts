@@ -83,7 +83,7 @@ function send(exchange: Exchange, { status, reason, headers, body }: ProblemAnsw
 
 /** Whether the connection cannot go on, or the rest of this request is not worth waiting for. */
 function mustClose({ req, head, connection }: Exchange): boolean {
-  if (connection.closing) return true;
+  if (connection.closing || connection.ending) return true;
   if (!head.hasBody || req.complete) return false;
   return (
     connection.faulted ||
@@ -126,8 +126,12 @@ function finish(exchange: Exchange, res: ServerResponse, text: Buffer): void {
   res.once('close', () => clearTimeout(timer));
 }
 
-/** The bytes of a problem, for a connection on which no request came about. The connection is closed after it. */
-export function rawProblem(code: ProblemCode, detail?: string): string {
+/**
+ * The bytes of a problem, for a connection on which no request came about. The connection is closed after it.
+ *
+ * @param headers further lines
+ */
+export function rawProblem(code: ProblemCode, detail?: string, headers: readonly string[] = []): string {
   const body: Problem = problem(code, detail);
   const text = JSON.stringify(body);
   return [
@@ -136,6 +140,7 @@ export function rawProblem(code: ProblemCode, detail?: string): string {
     `Content-Length: ${Buffer.byteLength(text)}`,
     'Cache-Control: no-store',
     'Connection: close',
+    ...headers,
     '',
     text,
   ].join('\r\n');

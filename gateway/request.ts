@@ -26,7 +26,6 @@ export type RequestOptions = {
   onClientGone(exchange: Exchange): void;
   /** Called when something unforeseen was thrown. */
   onBug(exchange: Exchange, error: unknown): void;
-  stopping(): boolean;
   now(): number;
 };
 
@@ -35,7 +34,7 @@ export function createRequestListener(options: RequestOptions) {
   const { arrivals, decide, routes, forwarder, usage, now } = options;
 
   function refuse(exchange: Exchange, code: ProblemCode, detail?: string): void {
-    answerProblem(exchange, code, detail, {}, code === 'stopping' ? ['Retry-After', '1'] : []);
+    answerProblem(exchange, code, detail);
     options.onRefused(exchange, code);
   }
 

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Keystore } from '../keystore/keystore.ts';
 import { type Config, urlHost } from '../shared/config.ts';
 import type { Logger } from '../shared/log.ts';
@@ -5,9 +6,11 @@ import { type ProblemCode, problemStatus } from '../shared/problems.ts';
 import { AccessLog } from './access-log.ts';
 import { Arrivals } from './arrivals.ts';
 import { BadKeys } from './bad-keys.ts';
+import { MalformedBody } from './connection-fault.ts';
+import { Connections } from './connections.ts';
 import { createDecide } from './decide.ts';
 import { createEndpoints } from './endpoints.ts';
-import type { Exchange } from './exchange.ts';
+import type { Arrival, Exchange } from './exchange.ts';
 import { FactsCache } from './facts-cache.ts';
 import { FirstUses } from './first-uses.ts';
 import { Forwarder } from './forward.ts';
@@ -16,7 +19,14 @@ import { HashQueue } from './hash-queue.ts';
 import { Identify } from './identify.ts';
 import { createInternalServer } from './internal.ts';
 import { Windows } from './limits.ts';
-import { createListener, LISTENER_LIMITS, type ListenerLimits, listen, stopListening } from './listener.ts';
+import {
+  countConnections,
+  createListener,
+  LISTENER_LIMITS,
+  type ListenerLimits,
+  listen,
+  stopListening,
+} from './listener.ts';
 import { Metrics, type Outcome } from './metrics.ts';
 import { Quotas } from './quota.ts';
 import { answerProblem } from './refusal.ts';
@@ -33,7 +43,7 @@ export type Gateway = {
   internalPort: number;
   /** Opens the access log anew, after a log rotation moved it away. */
   reopenLogs(): void;
-  /** Stops accepting, lets requests under way finish, writes all usage. At most about two seconds. */
+  /** Stops accepting, lets requests under way finish, writes all usage. At most `DRAIN_SECONDS`, and one more. */
   close(): Promise<void>;
 };
 
@@ -55,9 +65,6 @@ export type GatewayOptions = {
  * for an Argon2 run at each return.
  */
 const MAX_KEYS = 200_000;
-
-/** How long requests under way may take to finish when the gateway stops. */
-const STOP_MS = 1500;
 
 /** Puts the gateway together and starts it. @throws the system's error when a port cannot be had */
 export async function startGateway(options: GatewayOptions): Promise<Gateway> {
@@ -106,29 +113,43 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     },
     log,
   });
-  const arrivals = new Arrivals(config.trustedProxies, config.trustedProxyList.length > 0);
+  const limits = options.listenerLimits ?? LISTENER_LIMITS;
+  const { maxConnections, maxConnectionsPerAddress } = config;
+  const connections = new Connections(config.trustedProxies, config.trustedProxyList.length > 0, {
+    ...limits,
+    maxConnections,
+    maxConnectionsPerAddress,
+  });
+  const arrivals = new Arrivals(connections, config.trustedProxies);
   const metrics = new Metrics({ identify, queue, usage, arrivals });
   const accessLog = config.accessLog === null ? null : new AccessLog(config.accessLog, log);
 
-  /** Every exchange ends here, once. What went wrong on our side is a line in the log; the rest only when asked for. */
+  /** Every request ends here, once. What went wrong on our side is a line in the log; the rest only when asked for. */
+  const account = (
+    arrival: Arrival,
+    outcome: Outcome,
+    status: number,
+    { keyId = null, code = null }: { keyId?: string | null; code?: ProblemCode | null },
+  ) => {
+    metrics.answered(outcome, status);
+    if (accessLog !== null) {
+      const milliseconds = performance.now() - arrival.startedAt;
+      accessLog.add({ arrival, status, outcome, route: null, keyId, code, milliseconds });
+    }
+    const level = outcome === 'failed' ? 'info' : 'debug';
+    if (!log.isLevelEnabled(level)) return;
+    const ms = Math.round(performance.now() - arrival.startedAt);
+    const { method, path, requestId } = arrival;
+    log[level]({ requestId, method, path, status, outcome, keyId, code, ms }, 'request');
+  };
   const over = (
     exchange: Exchange,
     outcome: Outcome,
     status: number,
-    more: { keyId?: string | null; code?: string },
+    more: { keyId?: string | null; code?: ProblemCode },
   ) => {
     arrivals.leave(exchange);
-    metrics.answered(outcome, status);
-    if (accessLog !== null) {
-      const { keyId = null, code = null } = more;
-      const milliseconds = performance.now() - exchange.startedAt;
-      accessLog.add({ arrival: exchange, status, outcome, route: null, keyId, code, milliseconds });
-    }
-    const level = outcome === 'failed' ? 'info' : 'debug';
-    if (!log.isLevelEnabled(level)) return;
-    const ms = Math.round(performance.now() - exchange.startedAt);
-    const { method, path, requestId } = exchange;
-    log[level]({ requestId, method, path, status, outcome, ...more, ms }, 'request');
+    account(exchange, outcome, status, more);
   };
   const onRefused = (exchange: Exchange, code: ProblemCode) => {
     const status = problemStatus(code);
@@ -136,11 +157,11 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     over(exchange, status >= 500 && code !== 'stopping' ? 'failed' : 'refused', status, { code });
   };
   const onClientGone = (exchange: Exchange) => over(exchange, 'forwarded', 0, {});
-  const onBug = (exchange: Exchange, error: unknown) => {
-    log.error({ err: error, requestId: exchange.requestId, path: exchange.path }, 'A request failed here');
+  const onBug = ({ requestId, path }: Arrival, error: unknown) => {
+    log.error({ err: error, requestId, path }, 'A request failed here');
   };
   const onForwardFailed = (exchange: Exchange, failure: ForwardFailure, error: Error) => {
-    const code = PROBLEM_OF_FAILURE[failure];
+    const code = error instanceof MalformedBody ? error.code : PROBLEM_OF_FAILURE[failure];
     if (failure !== 'malformed_body') {
       log.warn({ err: error, requestId: exchange.requestId, path: exchange.path, code }, 'Upstream failed');
     }
@@ -159,6 +180,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   const own = createEndpoints({
     decide,
     keystore,
+    stopping: () => stopping,
     onAnswered: (exchange, status) => over(exchange, 'answered', status, {}),
     onRefused,
     now,
@@ -175,14 +197,10 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     onRefused,
     onClientGone,
     onBug,
-    stopping: () => stopping,
     now,
   });
-  const server = createListener(
-    onRequest,
-    (socket) => arrivals.connectionOf(socket),
-    options.listenerLimits ?? LISTENER_LIMITS,
-  );
+  const server = createListener(onRequest, connections, limits);
+  countConnections(server, connections);
   const internal = createInternalServer(metrics);
 
   const release = async () => {
@@ -198,7 +216,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     port = await listen(server, config.gatewayPort, config.host);
     internalPort = await listen(internal, config.internalPort, config.internalHost);
   } catch (error) {
-    await stopListening(server, 0);
+    await stopListening(server, connections, 0);
     await release();
     throw error;
   }
@@ -206,9 +224,13 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
 
   const close = async () => {
     stopping = true;
-    await stopListening(server, STOP_MS);
+    connections.end();
+    // Those who send requests here find out before they are turned away.
+    await sleep(config.stopDelayMs);
+    await stopListening(server, connections, config.drainMs);
     await release();
-    await stopListening(internal, 0);
+    internal.close();
+    internal.closeAllConnections();
     log.info('The gateway has stopped');
   };
   let closing: Promise<void> | undefined;

@@ -1,11 +1,11 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { createServer, request as httpRequest, type IncomingMessage } from 'node:http';
+import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { sqlitePath } from '../shared/config.ts';
 import { mintKey, parseKey } from '../shared/keys.ts';
-import { closeAll, closeLater, startTestGateway, startUpstream } from '../test/gateways.ts';
+import { closeAll, closeLater, sendRaw, startTestGateway, startUpstream } from '../test/gateways.ts';
 import { newKeystoreUrl, openTestKeystore, SERVER_SECRET } from '../test/keystores.ts';
 
 afterEach(closeAll);
@@ -45,37 +45,66 @@ describe('a stop', () => {
     expect(await gateway.keystore.findKeyFacts(id)).toMatchObject({ usedThisMonth: 1 });
   });
 
-  it('answers a request that still arrives on an open connection with "stopping"', async () => {
+  it('a request that still arrives on an open connection is answered, and its connection closes after it', async () => {
     let finish = () => {};
-    const upstream = await startUpstream((_req, res) => {
-      finish = () => res.end('done');
+    const upstream = await startUpstream((req, res) => {
+      if (req.url === '/slow') finish = () => res.end('done');
+      else res.end('late');
     });
     const gateway = await startTestGateway({ upstreamUrl: upstream.url });
     const { plaintext } = await gateway.key();
-    const slow = gateway.get('/', plaintext);
-    await vi.waitFor(() => expect(upstream.requests).toHaveLength(1));
-    const late = httpRequest(`${gateway.url}/`, { method: 'POST', headers: { 'X-API-Key': plaintext } });
-    late.flushHeaders();
-    late.write('x');
-    await vi.waitFor(() => expect(upstream.requests).toHaveLength(2));
+    const get = (path: string) => `GET ${path} HTTP/1.1\r\nHost: h\r\nX-API-Key: ${plaintext}\r\n\r\n`;
+    let late = false;
+    const received = sendRaw(
+      gateway.port,
+      get('/first'),
+      (text) => {
+        if (text.includes('late') && !late) late = true;
+        return false;
+      },
+      (socket) => {
+        void vi
+          .waitFor(() => expect(late).toBe(true))
+          .then(async () => {
+            const slow = gateway.get('/slow', plaintext);
+            await vi.waitFor(() => expect(upstream.requests).toHaveLength(2));
+            const closing = gateway.close();
+            await vi.waitFor(() => expect(fetch(`${gateway.url}/health`)).rejects.toThrow());
+            socket.write(get('/second') + get('/third'));
+            await vi.waitFor(() => expect(upstream.requests).toHaveLength(4));
+            finish();
+            await slow;
+            await closing;
+          });
+      },
+    );
+    const answers = (await received).split(/(?=HTTP\/1\.1 )/);
+    expect(answers).toHaveLength(3);
+    for (const answer of answers) expect(answer).toMatch(/^HTTP\/1\.1 200 /);
+    expect(answers.map((answer) => /Connection: close/i.test(answer))).toEqual([false, false, true]);
+  });
+
+  it('says so first: /ready is 503 while everything else goes on', async () => {
+    const gateway = await startTestGateway({ env: { STOP_DELAY_SECONDS: '1' } });
+    const { plaintext } = await gateway.key();
+    expect((await gateway.get('/ready')).status).toBe(200);
     const closing = gateway.close();
-    finish();
-    late.end();
-    const [res] = (await once(late, 'response')) as [IncomingMessage];
-    expect(res.headers.connection).toBe('close');
-    res.resume();
-    await slow.catch(() => {});
+    const ready = await gateway.get('/ready');
+    expect([ready.status, ready.headers.get('connection')]).toEqual([503, 'close']);
+    expect(await ready.json()).toMatchObject({ code: 'stopping' });
+    expect((await gateway.get('/', plaintext)).status).toBe(200);
     await closing;
+    await expect(gateway.get('/ready')).rejects.toThrow();
   });
 
   it('does not wait for ever for a request that does not end', async () => {
     const upstream = await startUpstream((_req, res) => res.write('endless'));
-    const gateway = await startTestGateway({ upstreamUrl: upstream.url });
+    const gateway = await startTestGateway({ upstreamUrl: upstream.url, env: { DRAIN_SECONDS: '1' } });
     const { plaintext } = await gateway.key();
     const response = await gateway.get('/', plaintext);
     const startedAt = Date.now();
     await gateway.close();
-    expect(Date.now() - startedAt).toBeLessThan(2000);
+    expect(Date.now() - startedAt).toBeLessThan(3000);
     await expect(response.text()).rejects.toThrow();
   });
 });

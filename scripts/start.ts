@@ -11,7 +11,8 @@ await runService(async () => {
       destination: config.production ? undefined : logFile(logPath(config)),
     }),
   );
-  return { message: banner(tollgate), close: () => tollgate.close() };
+  const { stopDelayMs, drainMs } = tollgate.config;
+  return { message: banner(tollgate), drainMs: stopDelayMs + drainMs, close: () => tollgate.close() };
 });
 
 function logPath(config: Config): string {

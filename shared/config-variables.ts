@@ -127,6 +127,22 @@ export const variables = {
     ),
     example: '10.0.0.0/8,127.0.0.1',
   },
+  DRAIN_SECONDS: {
+    schema: z.coerce.number({ error: 'is not a number of seconds' }).min(0).max(3600).default(8),
+    example: '25',
+  },
+  STOP_DELAY_SECONDS: {
+    schema: z.coerce.number({ error: 'is not a number of seconds' }).min(0).max(300).default(0),
+    example: '5',
+  },
+  MAX_CONNECTIONS: {
+    schema: z.coerce.number({ error: 'is not a number' }).int('is not a whole number').min(1).default(20_000),
+    example: '20000',
+  },
+  MAX_CONNECTIONS_PER_ADDRESS: {
+    schema: z.coerce.number({ error: 'is not a number' }).int('is not a whole number').min(1).default(1000),
+    example: '1000',
+  },
   PLANS_FILE: { schema: z.string().min(1).optional(), example: './plans.yaml' },
   ACCESS_LOG: {
     schema: z
@@ -137,6 +153,13 @@ export const variables = {
       )
       .default('off'),
     example: '/var/log/tollgate/access.log',
+  },
+  FAST_LANE: {
+    schema: z
+      .enum(['on', 'off'], { error: 'is neither on nor off' })
+      .default('off')
+      .transform((value) => value === 'on'),
+    example: 'on',
   },
   LOG_LEVEL: {
     schema: z

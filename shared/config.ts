@@ -75,6 +75,15 @@ export type Config = {
   trustedProxyList: readonly string[];
   plans: PlanCatalogue;
   logLevel: string;
+  /** How long requests under way may take to finish when the gateway stops. */
+  drainMs: number;
+  /** How long the gateway, when it is told to stop, goes on as before, but for saying that it is not ready. */
+  stopDelayMs: number;
+  /** Connections of clients to the gateway at most, and from one address that is no trusted proxy. */
+  maxConnections: number;
+  maxConnectionsPerAddress: number;
+  /** Whether plain requests go through the gateway's fast lane. */
+  fastLane: boolean;
   /** Where a line for each request goes: a file, or `stdout`; `null`: nowhere. */
   accessLog: string | null;
 };
@@ -185,6 +194,11 @@ export function loadConfig(env: Env, service: Service): Config {
     trustedProxyList: values.TRUSTED_PROXIES,
     plans: catalogue,
     logLevel: values.LOG_LEVEL,
+    fastLane: values.FAST_LANE,
+    drainMs: values.DRAIN_SECONDS * 1000,
+    stopDelayMs: values.STOP_DELAY_SECONDS * 1000,
+    maxConnections: values.MAX_CONNECTIONS,
+    maxConnectionsPerAddress: values.MAX_CONNECTIONS_PER_ADDRESS,
     accessLog: values.ACCESS_LOG === 'off' ? null : values.ACCESS_LOG,
   };
 }

@@ -6,9 +6,14 @@ export function readEnvFile(): void {
 }
 
 /** What a started service hands back: a line for the terminal and the way to stop it. */
-export type RunningService = { message: string; close(): Promise<void> };
+export type RunningService = {
+  message: string;
+  close(): Promise<void>;
+  /** How long its own affairs may hold up a stop, milliseconds; 0 when omitted. */
+  drainMs?: number;
+};
 
-/** How long a stop may take before the process leaves anyway, milliseconds. */
+/** How long a stop may take beside that before the process leaves anyway, milliseconds. */
 const STOP_LIMIT_MS = 5000;
 
 /**
@@ -19,7 +24,7 @@ export async function runService(start: () => Promise<RunningService>): Promise<
   let service: RunningService | undefined;
   let asked = false;
   const stop = async () => {
-    setTimeout(() => process.exit(1), STOP_LIMIT_MS).unref();
+    setTimeout(() => process.exit(1), STOP_LIMIT_MS + (service?.drainMs ?? 0)).unref();
     await service?.close();
     process.exit(0);
   };
