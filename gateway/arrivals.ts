@@ -27,7 +27,9 @@ export class Arrivals {
    */
   arrive(req: IncomingMessage, res: ServerResponse): Exchange | null {
     const { socket } = req;
-    const arrival = this.read(socket, req.method as string, req.url as string, req.rawHeaders) as Exchange;
+    const begun = this.#connections.get(socket)?.begun ?? null;
+    const arrival = (begun?.arrival ??
+      this.read(socket, req.method as string, req.url as string, req.rawHeaders)) as Exchange;
     arrival.req = req;
     arrival.res = res;
     const { connection } = arrival;
@@ -60,6 +62,18 @@ export class Arrivals {
       forwardedHost: believed && head.forwardedHost ? head.forwardedHost : head.host,
       startedAt: performance.now(),
     };
+  }
+
+  /** The fast lane works on a request. {@link exit} has to follow, once. */
+  enter({ connection }: Arrival): void {
+    connection.busy++;
+    this.inFlight++;
+  }
+
+  /** The fast lane is done with a request. */
+  exit({ connection }: Arrival): void {
+    connection.busy--;
+    this.inFlight--;
   }
 
   /** The exchange is over. */

@@ -1,3 +1,4 @@
+import type { Begun } from './begun.ts';
 import type { Allowed } from './decision.ts';
 import type { Exchange } from './exchange.ts';
 import type { ForwardFailure } from './forward-failure.ts';
@@ -42,8 +43,13 @@ export class Forwarder {
     return !DOT_SEGMENTS.test(target.split('?', 1)[0] as string);
   }
 
-  /** Sends a request on and its answer back, streaming both ways. @param allowed `null` on a public route */
-  forward(exchange: Exchange, route: Route, allowed: Allowed | null): void {
-    new Forwarding(exchange, route, allowed, this.#events).start();
+  /**
+   * Sends a request on and its answer back, streaming both ways.
+   *
+   * @param allowed `null` on a public route
+   * @param asked the server that was asked for it before, in the fast lane
+   */
+  forward(exchange: Exchange, route: Route, allowed: Allowed | null, asked?: Begun['asked']): void {
+    new Forwarding(exchange, route, allowed, this.#events).start(asked);
   }
 }

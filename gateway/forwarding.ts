@@ -1,4 +1,5 @@
 import type { Dispatcher } from 'undici';
+import type { Begun } from './begun.ts';
 import {
   announcedTrailers,
   clientHeaders,
@@ -68,8 +69,13 @@ export class Forwarding implements Dispatcher.DispatchHandler, WaitingRequest {
     connection.underWay.add(this);
   }
 
-  /** Sends the request to a server of the route, as soon as one has room. */
-  start(): void {
+  /** Sends the request to a server of the route, as soon as one has room. @param asked the one that was asked before */
+  start(asked: Begun['asked'] = null): void {
+    if (asked !== null) {
+      this.#ask(asked.target, asked.dispatcher);
+      void asked.dispatcher.close();
+      return;
+    }
     const { group } = this.#route;
     const target = group.pick();
     if (target !== null) {
@@ -219,13 +225,13 @@ export class Forwarding implements Dispatcher.DispatchHandler, WaitingRequest {
     res.once('drain', () => controller.resume());
   }
 
-  #ask(target: Target): void {
+  #ask(target: Target, dispatcher: Dispatcher = target.dispatcher): void {
     const { method, target: requested } = this.#exchange;
     this.#target = target;
     this.#controller = null;
     this.#asked++;
     const path = upstreamTarget(requested, this.#route, target);
-    target.dispatcher.dispatch({ path, method, headers: this.#headers, body: this.#body }, this);
+    dispatcher.dispatch({ path, method, headers: this.#headers, body: this.#body }, this);
   }
 
   #mayAskAgain(sent: boolean, error: Error): boolean {

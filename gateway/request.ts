@@ -62,7 +62,13 @@ export function createRequestListener(options: RequestOptions) {
   return function onRequest(req: IncomingMessage, res: ServerResponse): void {
     const exchange = arrivals.arrive(req, res);
     if (exchange === null) return;
-    const { target } = exchange;
+    const { target, connection } = exchange;
+    if (connection.begun !== null) {
+      const { route, allowed, asked } = connection.begun;
+      connection.begun = null;
+      forwarder.forward(exchange, route, allowed, asked);
+      return;
+    }
     const fault = formFault(exchange);
     if (fault !== null) {
       closeAfter(exchange);

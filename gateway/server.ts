@@ -12,6 +12,7 @@ import { createDecide } from './decide.ts';
 import { createEndpoints } from './endpoints.ts';
 import type { Arrival, Exchange } from './exchange.ts';
 import { FactsCache } from './facts-cache.ts';
+import { createLane } from './fast-lane/create-lane.ts';
 import { FirstUses } from './first-uses.ts';
 import { Forwarder } from './forward.ts';
 import type { ForwardFailure } from './forward-failure.ts';
@@ -200,10 +201,27 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     now,
   });
   const server = createListener(onRequest, connections, limits);
+  const lane = config.fastLane
+    ? createLane({
+        arrivals,
+        decide,
+        routes,
+        forwarder,
+        usage,
+        metrics,
+        account,
+        onBug,
+        stopping: () => stopping,
+        now,
+        limits,
+      })
+    : null;
+  lane?.takeFrom(server);
   countConnections(server, connections);
   const internal = createInternalServer(metrics);
 
   const release = async () => {
+    lane?.close();
     await routes.destroy();
     facts.stop();
     await usage.close();
