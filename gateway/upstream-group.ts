@@ -48,9 +48,8 @@ export class UpstreamGroup {
   }
 
   /**
-   * The server that should take the next request: of those that are fit and have room, the one with the fewest under way.
-   * Whoever takes it counts `pending` at once, and gives it back with {@link release}. `null`: there is none; see
-   * {@link wait}.
+   * Takes the server that should have the next request: of those that are fit and have room, the one with the fewest
+   * under way. Whoever gets it gives it back with {@link release}, once. `null`: there is none; see {@link wait}.
    *
    * @param tried one that is to be taken again only when there is no other
    */
@@ -62,7 +61,7 @@ export class UpstreamGroup {
     return this.#waiting.size > 0 ? null : this.#take(now, null);
   }
 
-  /** Gives a server back: what was counted as pending there is over. */
+  /** Gives a server back: nothing more is under way there for whoever took it. */
   release(target: Target): void {
     target.pending--;
     if (this.#waiting.size > 0) this.#drain();
@@ -138,6 +137,7 @@ export class UpstreamGroup {
     }
     if (best === null) return null;
     this.#next = bestAt + 1;
+    best.pending++;
     best.circuit.tried(now);
     return best;
   }

@@ -24,7 +24,7 @@ export class Target {
   readonly circuit: Circuit;
   /** What active health checks say. */
   healthy = true;
-  /** Requests and connections under way, by whichever way they go there: counted by who makes them. */
+  /** Requests and connections under way, by whichever way they go there. The group counts them. */
   pending = 0;
   /**
    * Connections that are open or being opened, idle ones too, by whoever made them. The dispatcher's count themselves.
