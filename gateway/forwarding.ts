@@ -1,5 +1,6 @@
 import type { Dispatcher } from 'undici';
 import type { Begun } from './begun.ts';
+import { isBreaking } from './broken-connection.ts';
 import {
   announcedTrailers,
   clientHeaders,
@@ -149,6 +150,11 @@ export class Forwarding implements Dispatcher.DispatchHandler, WaitingRequest {
 
   onResponseEnd(controller: Dispatcher.DispatchController): void {
     if (this.#over) return;
+    if (isBreaking()) {
+      this.#breakOff();
+      this.#finish('truncated');
+      return;
+    }
     const { res, req, head, socket } = this.#exchange;
     this.#waiting = false;
     if (res.chunkedEncoding) {

@@ -1,6 +1,7 @@
 import { isIP } from 'node:net';
 import type { ConnectionOptions } from 'node:tls';
 import { buildConnector, Pool } from 'undici';
+import { watchForBreak } from './broken-connection.ts';
 import { Circuit } from './circuit.ts';
 import type { TlsSpec, UpstreamSpec } from './route-spec.ts';
 
@@ -107,7 +108,10 @@ export class Target {
       connect(options, (...result) => {
         const [error, socket] = result;
         if (error) this.connections--;
-        else socket.once('close', () => this.connections--);
+        else {
+          socket.once('close', () => this.connections--);
+          watchForBreak(socket);
+        }
         callback(...result);
       });
     };
