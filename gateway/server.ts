@@ -34,6 +34,7 @@ import { answerProblem } from './refusal.ts';
 import { createRequestListener } from './request.ts';
 import { type RouteSpec, routeTo } from './route-spec.ts';
 import { Routes } from './routes.ts';
+import { registerUpstreamMetrics } from './upstream-metrics.ts';
 import { UsageRecorder } from './usage-recorder.ts';
 
 /** A gateway that is listening. */
@@ -74,6 +75,10 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     throw new Error('The gateway was started without an upstream');
   const routes = new Routes(
     options.routes ?? [routeTo(config.upstreamUrl as string, config.upstreamTimeoutMs)],
+    (route, { origin }, { event, reason }) => {
+      const level = event === 'healthy' || event === 'circuit_closed' ? 'info' : 'warn';
+      log[level]({ route: route.name, server: origin, event, reason }, 'A server of the upstream changed');
+    },
   );
   let stopping = false;
   if (config.production && config.trustedProxyList.length === 0) {
@@ -123,6 +128,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   });
   const arrivals = new Arrivals(connections, config.trustedProxies);
   const metrics = new Metrics({ identify, queue, usage, arrivals });
+  registerUpstreamMetrics(metrics.registry, routes);
   const accessLog = config.accessLog === null ? null : new AccessLog(config.accessLog, log);
 
   /** Every request ends here, once. What went wrong on our side is a line in the log; the rest only when asked for. */

@@ -11,9 +11,10 @@ export type WaitingRequest = Waiter<Target>;
 
 /** Told of changes in what is known of a server. */
 export type OnServerChange = (target: Target, change: ServerChange) => void;
-export type ServerChange =
-  | { event: 'healthy' | 'unhealthy'; reason: string }
-  | { event: 'circuit_opened' | 'circuit_closed' };
+export type ServerChange = {
+  event: 'healthy' | 'unhealthy' | 'circuit_opened' | 'circuit_closed';
+  reason: string;
+};
 
 /** The servers behind a route: which of them takes the next request, and what is known of their health. */
 export class UpstreamGroup {
@@ -87,7 +88,7 @@ export class UpstreamGroup {
     const { circuit } = target;
     const closes = circuit.state !== 'closed';
     circuit.succeeded();
-    if (closes) this.#changed(target, { event: 'circuit_closed' });
+    if (closes) this.#changed(target, { event: 'circuit_closed', reason: 'answered a request' });
   }
 
   /** The server did not answer, or its connection broke before it did. */
@@ -95,7 +96,8 @@ export class UpstreamGroup {
     const { circuit } = target;
     const wasClosed = circuit.state === 'closed';
     circuit.failed(performance.now());
-    if (wasClosed && circuit.state !== 'closed') this.#changed(target, { event: 'circuit_opened' });
+    if (wasClosed && circuit.state !== 'closed')
+      this.#changed(target, { event: 'circuit_opened', reason: 'did not answer requests' });
   }
 
   /** Takes one retry out of the budget. `false`: there have been too many. */
