@@ -19,8 +19,11 @@ const TRACEPARENT = /^[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}/;
 /** Paths that can hold nothing of a secret's form need not be searched for one. */
 const NO_SECRET = /^[^_.]*$|^.{0,24}$/s;
 
+/** What is logged of a request that arrived here, or that a proxy asked about. */
+export type Logged = Pick<Arrival, 'method' | 'path' | 'head' | 'requestId' | 'address' | 'startedAt'>;
+
 type Line = {
-  arrival: Arrival;
+  arrival: Logged;
   /** 0 when the client was gone before there was one. */
   status: number;
   outcome: Outcome;

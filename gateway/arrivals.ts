@@ -1,12 +1,10 @@
-import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { BlockList, Socket } from 'node:net';
 import { clientAddress } from './client-address.ts';
 import type { Connections } from './connections.ts';
 import type { Arrival, Connection, Exchange } from './exchange.ts';
 import { readRequestHead } from './headers.ts';
-
-const SANE_REQUEST_ID = /^[A-Za-z0-9][A-Za-z0-9._:+/=-]{0,127}$/;
+import { requestIdOf } from './request-id.ts';
 
 /** Finds out all that bears on a request from its head and its connection, when it arrives. */
 export class Arrivals {
@@ -55,11 +53,12 @@ export class Arrivals {
       target,
       path: query < 0 ? target : target.slice(0, query),
       head,
-      requestId: believed && SANE_REQUEST_ID.test(head.requestId) ? head.requestId : randomUUID(),
+      requestId: requestIdOf(head.requestId, believed),
       address: clientAddress(peer, head.forwardedFor, this.#trustedProxies),
       forwardedFor: believed && head.forwardedFor ? `${head.forwardedFor}, ${peer.address}` : peer.address,
       forwardedProto: believed && /^https?$/i.test(head.forwardedProto) ? head.forwardedProto : 'http',
       forwardedHost: believed && head.forwardedHost ? head.forwardedHost : head.host,
+      allowed: null,
       startedAt: performance.now(),
     };
   }

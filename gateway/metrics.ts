@@ -1,8 +1,11 @@
 import { Counter, Gauge, type Histogram, Registry } from 'prom-client';
 import type { ProblemCode } from '../shared/problems.ts';
 
-/** What became of a request: it reached the upstream, it was refused, it was answered here, or one of us failed. */
-export const OUTCOMES = ['forwarded', 'refused', 'answered', 'failed'] as const;
+/**
+ * What became of a request: it reached the upstream, a proxy was told to let it pass, it was refused, it was answered
+ * here, or one of us failed.
+ */
+export const OUTCOMES = ['forwarded', 'verified', 'refused', 'answered', 'failed'] as const;
 export type Outcome = (typeof OUTCOMES)[number];
 
 /** Seconds. */

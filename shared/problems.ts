@@ -17,6 +17,8 @@ const TABLE = {
   requests_used_up: [402, 'All requests used', 'Buy again on the pricing page to get a new key.'],
   subscription_paused: [402, 'Subscription paused', 'Resume your subscription to use this key again.'],
   subscription_ended: [402, 'Subscription ended', 'Subscribe again on the pricing page to get a new key.'],
+  feature_required: [403, 'Not included in the plan', 'Change to a plan that includes it.'],
+  too_many_concurrent: [429, 'Too many requests at a time', 'Wait until one of your requests is answered, then send the next.'],
   rate_limited: [429, 'Rate limit exceeded', 'Wait for the time in Retry-After, or change to a plan with a higher limit.'],
   quota_exceeded: [429, 'Quota exceeded', 'Wait for the quota to renew, or change to a plan with a higher quota.'],
   too_many_bad_keys: [429, 'Too many wrong keys', 'Stop sending keys that are not valid and wait for the time in Retry-After.'],
@@ -28,6 +30,7 @@ const TABLE = {
   overloaded: [503, 'Temporarily overloaded', 'Your key is not the problem. Try again after the time in Retry-After.'],
   stopping: [503, 'Restarting', 'Try again in a moment.'],
   plan_unavailable: [503, 'Plan not available', 'Your key is not the problem. The seller has to restore the plan.'],
+  proxy_misconfigured: [500, 'Proxy not set up', 'Your key is not the problem. The seller has to set up the proxy in front of the API.'],
   internal_error: [500, 'Something went wrong here', 'Try again; if it stays, contact the seller and give the request id.'],
   // Any HTTP request
   invalid_request: [400, 'Request not valid', undefined],
