@@ -104,7 +104,7 @@ async function oneRun(
 ): Promise<Reading> {
   const folder = join(arena.folder, `${round}-${contender.name.replace(/\W+/g, '-')}`);
   mkdirSync(folder);
-  const { url, processes } = await contender.start({
+  const running = await contender.start({
     keys: arena.keys,
     upstream: arena.origin,
     perKey: NEVER_REACHED,
@@ -113,13 +113,13 @@ async function oneRun(
     started,
   });
   try {
-    await useEachKeyOnce(url, arena.keys);
-    await load({ url, keyFile: arena.keys.keyFile, connections: 64, seconds: warmUpSeconds });
-    return await read({ url, processes, contender, arena });
+    await useEachKeyOnce(running.url, arena.keys);
+    await load({ url: running.url, keyFile: arena.keys.keyFile, connections: 64, seconds: warmUpSeconds });
+    return await read({ ...running, contender, arena });
   } catch (error) {
     throw new Error(`${contender.name}: ${(error as Error).message}`, { cause: error });
   } finally {
-    await Promise.all(processes.map(stop));
+    await Promise.all(running.processes.map(stop));
   }
 }
 

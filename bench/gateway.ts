@@ -29,7 +29,7 @@ export async function benchGateway({ quick }: { quick: boolean }): Promise<Outco
 
 /** All that a contender takes over some connections. */
 export async function fullLoad(
-  { url, processes, arena }: Run,
+  { url, processes, arena, wentItsWay }: Run,
   connections: number,
   seconds: number,
 ): Promise<Reading> {
@@ -41,6 +41,7 @@ export async function fullLoad(
     seconds,
   });
   const cpu = cpuMicroseconds(processes) - before;
+  await wentItsWay?.();
   return {
     'requests a second': { value: perSecond, unit: '/s' },
     ...(processes.length > 0 ? { 'CPU a request': { value: cpu / requests, unit: 'us' } } : {}),

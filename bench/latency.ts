@@ -25,11 +25,16 @@ export async function benchLatency({ quick }: { quick: boolean }): Promise<Outco
   return { ...outcome, conditions };
 }
 
-async function halfLoad({ url, arena }: Run, peakSeconds: number, seconds: number): Promise<Reading> {
+async function halfLoad(
+  { url, arena, wentItsWay }: Run,
+  peakSeconds: number,
+  seconds: number,
+): Promise<Reading> {
   const { keyFile } = arena.keys;
   const peak = await load({ url, keyFile, connections: CONNECTIONS, seconds: peakSeconds });
   const rate = Math.round(peak.perSecond / 2);
   const through = await steady(url, keyFile, rate, seconds);
+  await wentItsWay?.();
   const straight = await steady(`http://${arena.origin}`, keyFile, rate, seconds);
   return {
     'steady rate': { value: rate, unit: '/s' },

@@ -23,6 +23,8 @@ export type StartedContender = {
   url: string;
   /** Its processes, without the children of theirs. */
   processes: ChildProcess[];
+  /** Called after plain load: @throws Error when the load did not go the way that the contender stands for. */
+  wentItsWay?(): Promise<void>;
 };
 
 /** One of those that are measured side by side. */

@@ -5,7 +5,7 @@ import { freePort } from '../../scripts/free-port.ts';
 import { variables } from '../../shared/config-variables.ts';
 import { CHEAP_HASH, PLAN, SERVER_SECRET } from '../keys.ts';
 import { start } from '../processes.ts';
-import type { Contender, Setup } from './contender.ts';
+import type { Contender, Setup, StartedContender } from './contender.ts';
 
 export const tollgateNodeHttp: Contender = {
   name: 'Tollgate, node:http path',
@@ -23,13 +23,20 @@ export const tollgateFastLane: Contender = {
   start: (setup) => startTollgate(setup, 'on'),
 };
 
+/** The least share of requests that makes a measurement one of the fast lane. */
+const IN_THE_LANE = 0.99;
+
 /** The gateway as a process, with its defaults but for what a benchmark has to set. */
-async function startTollgate({ keys, upstream, perKey, folder, core, started }: Setup, fastLane: string) {
+async function startTollgate(
+  { keys, upstream, perKey, folder, core, started }: Setup,
+  fastLane: 'on' | 'off',
+): Promise<StartedContender> {
   const plans = join(folder, 'plans.yaml');
   writeFileSync(
     plans,
     `plans: { ${PLAN}: { name: Bench, limits: [{ requests: ${perKey}, per: minute }] } }\n`,
   );
+  const internalPort = await freePort();
   const { child, url } = await start(
     ['gateway/main.ts'],
     {
@@ -38,14 +45,28 @@ async function startTollgate({ keys, upstream, perKey, folder, core, started }: 
       PLANS_FILE: plans,
       UPSTREAM_URL: `http://${upstream}`,
       GATEWAY_PORT: String(await freePort()),
-      INTERNAL_PORT: '0',
+      INTERNAL_PORT: String(internalPort),
       KEY_HASH: CHEAP_HASH,
       FAST_LANE: fastLane,
     },
     core,
     started,
   );
-  return { url, processes: [child] };
+  const wentItsWay = () => inTheLane(`http://127.0.0.1:${internalPort}/metrics`);
+  return { url, processes: [child], ...(fastLane === 'on' ? { wentItsWay } : {}) };
+}
+
+/** Nearly all requests must have been in the fast lane: it may hand over any, and then something else is measured. */
+async function inTheLane(metricsUrl: string): Promise<void> {
+  const text = await (await fetch(metricsUrl)).text();
+  const sum = (metric: string) =>
+    [...text.matchAll(new RegExp(`^${metric}(?:\\{[^}]*\\})? (\\d+)$`, 'gm'))].reduce(
+      (total, [, value]) => total + Number(value),
+      0,
+    );
+  const lane = sum('tollgate_gateway_fast_lane_requests_total');
+  const all = sum('tollgate_gateway_requests_total');
+  if (!(lane > IN_THE_LANE * all)) throw new Error(`Only ${lane} of ${all} requests were in the fast lane`);
 }
 
 function commit(): string {
