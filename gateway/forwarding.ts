@@ -58,7 +58,7 @@ export class Forwarding implements Dispatcher.DispatchHandler, WaitingRequest {
     this.#events = events;
     this.#headers = upstreamHeaders(exchange, route, allowed, req.httpVersion);
     if (head.contentLength !== null) this.#headers.push('Content-Length', head.contentLength);
-    this.#body = head.hasBody ? new RequestBody(req) : null;
+    this.#body = head.hasBody ? new RequestBody(req, route.policy.maxBodyBytes) : null;
     // One listener a connection, not one a request.
     if (connection.underWay === null) {
       const underWay = new Set<Forwarding>();
@@ -180,8 +180,9 @@ export class Forwarding implements Dispatcher.DispatchHandler, WaitingRequest {
     }
     const target = this.#target as Target;
     const sent = this.#controller !== null;
-    this.#leave();
+    // First, so that no request that waits for the server is sent there.
     if (isServersFault(error)) this.#route.group.failed(target);
+    this.#leave();
     if (this.#asked === 1 && this.#mayAskAgain(sent, error) && this.#route.group.mayRetry()) {
       // Not at once: undici is in the middle of putting the broken connection away. What else has broken meanwhile is
       // seen, too, before another connection is chosen.

@@ -77,12 +77,13 @@ export class Target {
   }
 
   /**
-   * Without a limit on its connections: requests under way are limited before they come here, so that none ever waits in
-   * the pool's queue, where nothing bounds its waiting.
+   * No more requests come here at a time than it may have connections. So none waits in the pool's queue, where nothing
+   * bounds its waiting, but for the moment in which a connection gets ready for its next request.
    */
   #pool(more: Pool.Options = {}): Pool {
-    const { http2, timeoutMs, idleTimeoutMs } = this.#spec;
+    const { http2, timeoutMs, idleTimeoutMs, maxConnections } = this.#spec;
     const pool = new Pool(this.origin, {
+      connections: maxConnections,
       allowH2: http2,
       headersTimeout: timeoutMs,
       bodyTimeout: idleTimeoutMs,
