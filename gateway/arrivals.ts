@@ -81,7 +81,12 @@ export class Arrivals {
     this.inFlight--;
     if (req.complete) this.#release(exchange);
     // Answered before its body was here: a fault in the rest belongs to this request, which has its answer.
-    else req.once('close', () => connection.busy--);
+    else {
+      req.once('close', () => {
+        connection.busy--;
+        if (connection.last?.req === req) connection.last = null;
+      });
+    }
   }
 
   #release({ res, connection }: Exchange): void {

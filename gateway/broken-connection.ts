@@ -1,4 +1,4 @@
-import type { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
 
 let breaking = false;
 
@@ -6,7 +6,7 @@ let breaking = false;
  * Makes {@link isBreaking} true while an error of this connection is being told. To be called before anybody else listens
  * to its errors.
  */
-export function watchForBreak(socket: Socket): void {
+export function watchForBreak(socket: Duplex): void {
   socket.on('error', onError);
 }
 

@@ -30,10 +30,12 @@ type State =
   /** Over, or `node:http`'s. */
   | 'left';
 
-/** The head of an answer may come in pieces, up to this size. */
+/** Of an answer that comes in one piece, the head has to be in so many bytes. */
 const MAX_ANSWER_HEAD = 16 * 1024;
 /** Up to this size a body is worth copying to save a write. */
 const ONE_WRITE_BYTES = 16 * 1024;
+/** What comes while a request is under way is kept, up to this size. */
+const MAX_HELD = 64 * 1024;
 const NOTHING = Buffer.alloc(0);
 /** What undici would refuse to send, or what would make two headers of one. */
 const SENDABLE = /^[\t\x20-\x7e]*$/;
@@ -59,8 +61,6 @@ export class ClientConnection implements LinkUser {
   #link: Link | null = null;
   #sent = 0;
   #askedAt = 0;
-  /** What came of an answer whose head is not complete. */
-  #received: Buffer = NOTHING;
   #response: PlainResponse | null = null;
   /** Bytes of body to come. */
   #left = 0;
@@ -79,11 +79,15 @@ export class ClientConnection implements LinkUser {
   }
 
   readonly #onData = (chunk: Buffer): void => {
-    if (this.#state === 'idle') this.#take(chunk);
-    else {
-      this.#held = this.#held === null ? chunk : Buffer.concat([this.#held, chunk]);
-      this.#socket.pause();
+    if (this.#state === 'idle') {
+      this.#take(chunk);
+      return;
     }
+    this.#held = this.#held === null ? chunk : Buffer.concat([this.#held, chunk]);
+    if (this.#state === 'allowed') this.#handOver('pipelined', this.#begun(null));
+    else if (this.#state === 'asked') this.#goOnElsewhere('pipelined', NOTHING);
+    // Less is read on, so that the end of the connection is seen.
+    else if (this.#held.length > MAX_HELD) this.#socket.pause();
   };
 
   #take(chunk: Buffer): void {
@@ -126,7 +130,8 @@ export class ClientConnection implements LinkUser {
     if (decision.allowed) {
       this.#allowed = decision;
       this.#enter('allowed');
-      this.#lane.sendSoon(this);
+      if (this.#held === null) this.#lane.sendSoon(this);
+      else this.#handOver('pipelined', this.#begun(null));
       return;
     }
     this.#answerProblem(refusedAnswer(arrival.requestId, decision), decision.code);
@@ -196,21 +201,14 @@ export class ClientConnection implements LinkUser {
       this.#pass(bytes, 0);
       return;
     }
-    const all = this.#received.length === 0 ? bytes : Buffer.concat([this.#received, bytes]);
-    const text = all.toString('latin1', 0, Math.min(all.length, MAX_ANSWER_HEAD));
+    const text = bytes.toString('latin1', 0, Math.min(bytes.length, MAX_ANSWER_HEAD));
     const end = text.indexOf('\r\n\r\n');
-    if (end < 0 && all.length < MAX_ANSWER_HEAD) {
-      this.#received = Buffer.from(all);
-      return;
-    }
     const response = end < 0 ? null : readPlainResponse(text.slice(0, end + 4));
     if (response === null) {
-      this.#received = Buffer.from(all);
-      this.#goOnElsewhere('answer', null);
+      this.#goOnElsewhere('answer', Buffer.from(bytes));
       return;
     }
-    this.#received = NOTHING;
-    this.#begin(response, all, end + 4);
+    this.#begin(response, bytes, end + 4);
   }
 
   #begin(response: PlainResponse, bytes: Buffer, from: number): void {
@@ -259,7 +257,7 @@ export class ClientConnection implements LinkUser {
     const link = this.#link as Link;
     this.#link = null;
     if (this.#state === 'asked') {
-      this.#goOnElsewhere(link.connected ? 'broken' : 'unreachable', error, link.connected);
+      this.#goOnElsewhere(link.connected ? 'broken' : 'unreachable', NOTHING, error, link.connected);
       return;
     }
     this.#releaseTarget();
@@ -270,11 +268,11 @@ export class ClientConnection implements LinkUser {
   }
 
   /** The upstream was asked, and what became of it is for `node:http`'s way to find out. */
-  #goOnElsewhere(why: HandedOver, error: Error | null, connected = true): void {
+  #goOnElsewhere(why: HandedOver, received: Buffer, error: Error | null = null, connected = true): void {
     const target = this.#target as Target;
     const link = this.#link;
     this.#link = null;
-    const conversation = { sent: this.#sent, received: this.#received, link, error, connected };
+    const conversation = { sent: this.#sent, received, link, error, connected };
     this.#handOver(why, this.#begun({ target, conversation }));
   }
 
@@ -377,7 +375,7 @@ export class ClientConnection implements LinkUser {
       link.destroy();
       this.#link = null;
       const error = connecting ? new errors.ConnectTimeoutError() : new errors.HeadersTimeoutError();
-      this.#goOnElsewhere('timeout', error, !connecting);
+      this.#goOnElsewhere('timeout', NOTHING, error, !connecting);
     } else if (!link.paused && now - link.activeAt > idleTimeoutMs + margin) {
       link.destroy();
       this.onBroken(null);

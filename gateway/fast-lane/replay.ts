@@ -1,5 +1,6 @@
 import { Duplex } from 'node:stream';
 import { Client, type Dispatcher } from 'undici';
+import { watchForBreak } from '../broken-connection.ts';
 import type { Link, LinkUser } from './link.ts';
 
 /** What has passed between the lane and a server of the upstream about one request. */
@@ -41,6 +42,7 @@ class Replayed extends Duplex implements LinkUser {
 
   constructor(conversation: Conversation) {
     super({ allowHalfOpen: false });
+    watchForBreak(this);
     this.#conversation = conversation;
     this.#toSwallow = conversation.sent;
     conversation.link?.pause();
