@@ -2,7 +2,7 @@ import type { Contender } from './contender.ts';
 import { haproxy } from './haproxy.ts';
 import { nginxAuthRequest, nginxAuthRequestCached, nginxLua, nginxStatic } from './nginx.ts';
 import { express, expressWithVersion3, fastify, tcpPassThrough, undiciPassThrough } from './node.ts';
-import { tollgateFastLane, tollgateNodeHttp } from './tollgate.ts';
+import { tollgateBehindNginx, tollgateFastLane, tollgateNodeHttp } from './tollgate.ts';
 
 /** Everyone, in the order of the tables. */
 export const CONTENDERS: readonly Contender[] = [
@@ -18,4 +18,5 @@ export const CONTENDERS: readonly Contender[] = [
   undiciPassThrough,
   tollgateNodeHttp,
   tollgateFastLane,
+  tollgateBehindNginx,
 ];

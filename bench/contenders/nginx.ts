@@ -11,6 +11,7 @@ import {
   missingProgram,
   programFile,
   type Setup,
+  type StartedContender,
 } from './contender.ts';
 
 /** A limit no benchmark reaches is a rate in seconds; a small one has to be counted by the minute. */
@@ -62,7 +63,7 @@ export const nginxAuthRequestCached: Contender = {
   start: (setup) => startWithVerifier('nginx-auth-request-cached.conf', setup),
 };
 
-async function startWithVerifier(config: string, setup: Setup) {
+async function startWithVerifier(config: string, setup: Setup): Promise<StartedContender> {
   const port = await freePort();
   const verifier = await startServer(
     ['node', join(FOLDER, 'verifier.js'), String(port), setup.keys.pairFile, String(setup.perKey)],
@@ -74,7 +75,12 @@ async function startWithVerifier(config: string, setup: Setup) {
   return { url: guard.url, processes: [...guard.processes, verifier] };
 }
 
-async function startGuard(config: string, setup: Setup, values: Record<string, string | number>) {
+/** Starts nginx with one of the configurations here, which gets what it asks for beside what all of them need. */
+export async function startGuard(
+  config: string,
+  setup: Setup,
+  values: Record<string, string | number>,
+): Promise<StartedContender> {
   const port = await freePort();
   const child = await startNginx(
     filledIn(config, {

@@ -5,7 +5,14 @@ import { freePort } from '../../scripts/free-port.ts';
 import { variables } from '../../shared/config-variables.ts';
 import { CHEAP_HASH, PLAN, SERVER_SECRET } from '../keys.ts';
 import { start } from '../processes.ts';
-import type { Contender, Setup, StartedContender } from './contender.ts';
+import {
+  type Contender,
+  debianVersion,
+  missingProgram,
+  type Setup,
+  type StartedContender,
+} from './contender.ts';
+import { startGuard } from './nginx.ts';
 
 export const tollgateNodeHttp: Contender = {
   name: 'Tollgate, node:http path',
@@ -23,6 +30,24 @@ export const tollgateFastLane: Contender = {
   start: (setup) => startTollgate(setup, 'on'),
 };
 
+/** Tollgate as the verifier of a proxy that is there already; each request is asked about. */
+export const tollgateBehindNginx: Contender = {
+  name: 'nginx + auth_request to Tollgate, not cached',
+  works: true,
+  madeOf: () =>
+    `nginx ${debianVersion('nginx')}; /verify/nginx of Tollgate at ${commit()}, Node ${process.version}`,
+  missing: () => missingProgram('nginx'),
+  async start(setup) {
+    const gateway = await startTollgate(setup, 'off');
+    const verifier = new URL(gateway.internalUrl).host;
+    const guard = await startGuard('nginx-auth-request.conf', setup, {
+      verifier,
+      verifierPath: '/verify/nginx',
+    });
+    return { url: guard.url, processes: [...guard.processes, ...gateway.processes] };
+  },
+};
+
 /** The least share of requests that makes a measurement one of the fast lane. */
 const IN_THE_LANE = 0.99;
 
@@ -30,7 +55,7 @@ const IN_THE_LANE = 0.99;
 async function startTollgate(
   { keys, upstream, perKey, folder, core, started }: Setup,
   fastLane: 'on' | 'off',
-): Promise<StartedContender> {
+): Promise<StartedContender & { internalUrl: string }> {
   const plans = join(folder, 'plans.yaml');
   writeFileSync(
     plans,
@@ -52,8 +77,9 @@ async function startTollgate(
     core,
     started,
   );
-  const wentItsWay = () => inTheLane(`http://127.0.0.1:${internalPort}/metrics`);
-  return { url, processes: [child], ...(fastLane === 'on' ? { wentItsWay } : {}) };
+  const internalUrl = `http://127.0.0.1:${internalPort}`;
+  const wentItsWay = () => inTheLane(`${internalUrl}/metrics`);
+  return { url, internalUrl, processes: [child], ...(fastLane === 'on' ? { wentItsWay } : {}) };
 }
 
 /** Nearly all requests must have been in the fast lane: it may hand over any, and then something else is measured. */
