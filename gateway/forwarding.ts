@@ -174,8 +174,6 @@ export class Forwarding implements Dispatcher.DispatchHandler, WaitingRequest {
   onResponseError(_controller: Dispatcher.DispatchController | null, error: Error): void {
     if (this.#over) return;
     if (this.#answering) {
-      // What came goes to the client, however little time there was between it and the end.
-      this.flush();
       this.#breakOff();
       this.#finish('truncated');
       return;

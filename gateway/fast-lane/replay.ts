@@ -83,7 +83,8 @@ class Replayed extends Duplex implements LinkUser {
     const { received, link } = this.#conversation;
     if (received.length > 0) this.push(received);
     if (link !== null) link.resume();
-    else this.#end();
+    // As from a socket: what came is read before what came after it is known.
+    else setImmediate(() => this.#end());
   }
 
   #end(): void {
