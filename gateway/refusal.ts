@@ -1,6 +1,7 @@
 import { type ServerResponse, STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
 import { type Problem, type ProblemCode, problem } from '../shared/problems.ts';
+import { corsHeaders } from './cors.ts';
 import type { Refused } from './decision.ts';
 import { closeAfter, type Exchange } from './exchange.ts';
 import { rateLimitHeaders } from './ratelimit-headers.ts';
@@ -75,7 +76,10 @@ export function problemAnswer(
   return { status, reason: STATUS_CODES[status] ?? '', headers, body };
 }
 
-function send(exchange: Exchange, { status, reason, headers, body }: ProblemAnswer): void {
+/** Sends an answer of our own. */
+export function send(exchange: Exchange, { status, reason, headers, body }: ProblemAnswer): void {
+  const cors = corsHeaders(exchange);
+  if (cors !== null) headers.push(...cors);
   if (mustClose(exchange) && closeAfter(exchange)) headers.push('Connection', 'close');
   exchange.res.writeHead(status, reason, headers);
   finish(exchange, exchange.res, body);

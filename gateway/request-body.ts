@@ -9,10 +9,14 @@ import { MalformedBody } from './connection-fault.ts';
  */
 export class RequestBody extends Readable {
   readonly #req: IncomingMessage;
+  /** Bytes that may still come. */
+  #room: number;
 
-  constructor(req: IncomingMessage) {
+  /** @param maxBytes `null`: any number */
+  constructor(req: IncomingMessage, maxBytes: number | null) {
     super();
     this.#req = req;
+    this.#room = maxBytes ?? Number.POSITIVE_INFINITY;
     req.on('data', this.#onData);
     req.on('end', this.#onEnd);
     req.on('error', this.#onError);
@@ -37,7 +41,10 @@ export class RequestBody extends Readable {
   }
 
   readonly #onData = (chunk: Buffer): void => {
-    if (!this.push(chunk)) this.#req.pause();
+    this.#room -= chunk.length;
+    // A length that was announced was looked at before; this one came in chunks.
+    if (this.#room < 0) this.destroy(new MalformedBody('payload_too_large'));
+    else if (!this.push(chunk)) this.#req.pause();
   };
 
   /** A client that left is the connection's affair; a body that cannot be read has to fail upstream, too. */

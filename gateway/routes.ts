@@ -1,21 +1,28 @@
+import { isDeepStrictEqual } from 'node:util';
+import { isBelow, type PathReadings, readPath } from './path-readings.ts';
 import type { RouteSpec } from './route-spec.ts';
 import { type ServerChange, type Target, UpstreamGroup } from './upstream-group.ts';
 
-/** A route in use. */
+/** A route in use. Routes whose upstreams are described alike share their servers. */
 export type Route = RouteSpec & { group: UpstreamGroup };
 
-/** Told of changes in what is known of a server. */
+/** Why a request has no route: none covers its path, or it is not the same path to every server. */
+export type NoRoute = 'none' | 'unclear_path';
+
+/** Told of changes in what is known of a server. `route` is the first of those that it serves. */
 export type OnServerChange = (route: RouteSpec, server: Target, change: ServerChange) => void;
 
 /** The routes in force. */
 export class Routes {
-  #routes: readonly Route[];
+  readonly #onServerChange: OnServerChange;
+  /** Groups that no route has any more, while requests are under way there. */
+  readonly #retired = new Set<UpstreamGroup>();
+  #routes: readonly Route[] = [];
+  #table: RouteTable = new RouteTable([]);
 
   constructor(specs: readonly RouteSpec[], onServerChange: OnServerChange = () => {}) {
-    this.#routes = specs.map((spec) => ({
-      ...spec,
-      group: new UpstreamGroup(spec.upstream, (server, change) => onServerChange(spec, server, change)),
-    }));
+    this.#onServerChange = onServerChange;
+    this.replace(specs);
   }
 
   get all(): readonly Route[] {
@@ -23,16 +30,162 @@ export class Routes {
   }
 
   /**
-   * The route of a request, if there is one.
+   * The route of a request: of the most specific host that has one for its path, the one with the longest prefix.
+   *
+   * A path that a server could take for one of another route is no route's; a single route for everything takes any.
    *
    * @param host the `Host` header as it came
    * @param path the target without its query
    */
-  match(_host: string, _path: string): Route | undefined {
-    return this.#routes[0];
+  match(host: string, path: string): Route | NoRoute {
+    return this.#table.match(host, path);
   }
 
-  async destroy(): Promise<void> {
-    await Promise.all(this.#routes.map(({ group }) => group.destroy()));
+  /**
+   * Puts other routes into force. Requests under way go on with what they began with; servers that are described as
+   * before keep their connections and what is known of their health.
+   */
+  replace(specs: readonly RouteSpec[]): void {
+    const before = this.#routes;
+    const groups = new Set<UpstreamGroup>();
+    this.#routes = specs.map((spec) => {
+      const same = before.find(({ group: _, ...old }) => isDeepStrictEqual(old, spec));
+      const group = same?.group ?? this.#groupFor(spec, [...groups, ...before.map((route) => route.group)]);
+      groups.add(group);
+      return same ?? { ...spec, group };
+    });
+    this.#table = new RouteTable(this.#routes);
+    for (const { group } of before) if (!groups.has(group)) this.#retire(group);
   }
+
+  /** Ends all connections. */
+  async destroy(): Promise<void> {
+    const groups = new Set([...this.#routes.map(({ group }) => group), ...this.#retired]);
+    await Promise.all([...groups].map((group) => group.destroy()));
+  }
+
+  #groupFor(spec: RouteSpec, existing: readonly UpstreamGroup[]): UpstreamGroup {
+    return (
+      existing.find((group) => isDeepStrictEqual(group.spec, spec.upstream)) ??
+      new UpstreamGroup(spec.upstream, (server, change) => this.#onServerChange(spec, server, change))
+    );
+  }
+
+  #retire(group: UpstreamGroup): void {
+    if (this.#retired.has(group)) return;
+    this.#retired.add(group);
+    void group.close().finally(() => this.#retired.delete(group));
+  }
+}
+
+/** Finds routes by host and path. */
+class RouteTable {
+  /** For each kind of host, where to look for a path, one after the other. */
+  readonly #exact = new Map<string, readonly PathTable[]>();
+  /** By what follows the `*`. */
+  readonly #below = new Map<string, readonly PathTable[]>();
+  readonly #any: readonly PathTable[];
+
+  constructor(routes: readonly Route[]) {
+    const anyHost = routes.filter(({ hosts }) => hosts.length === 0);
+    this.#any = anyHost.length > 0 ? [new PathTable(anyHost)] : [];
+    const hosts = new Set(routes.flatMap((route) => route.hosts));
+    // The shortest first: a name below has in its chain what those above it have.
+    for (const host of [...hosts].filter(isWildcard).sort((a, b) => a.length - b.length)) {
+      this.#below.set(host.slice(1), this.#chain(routes, host));
+    }
+    for (const host of hosts) if (!isWildcard(host)) this.#exact.set(host, this.#chain(routes, host));
+  }
+
+  match(host: string, path: string): Route | NoRoute {
+    const chain = this.#chainOf(host);
+    const only = chain[0]?.only ?? null;
+    if (only !== null) return only;
+    const readings = readPath(path);
+    if (readings === null) return chain.length === 0 ? 'none' : 'unclear_path';
+    for (const table of chain) {
+      const route = table.find(readings.furthest);
+      if (route !== undefined) return isClear(route, path, readings) ? route : 'unclear_path';
+    }
+    return 'none';
+  }
+
+  #chainOf(host: string): readonly PathTable[] {
+    if (this.#exact.size === 0 && this.#below.size === 0) return this.#any;
+    const name = hostName(host);
+    return this.#exact.get(name) ?? this.#chainAbove(name);
+  }
+
+  /** What the names above a host say of it. */
+  #chainAbove(name: string): readonly PathTable[] {
+    for (let dot = name.indexOf('.'); dot >= 0; dot = name.indexOf('.', dot + 1)) {
+      const chain = this.#below.get(name.slice(dot));
+      if (chain !== undefined) return chain;
+    }
+    return this.#any;
+  }
+
+  #chain(routes: readonly Route[], host: string): readonly PathTable[] {
+    const own = new PathTable(routes.filter(({ hosts }) => hosts.includes(host)));
+    return [own, ...this.#chainAbove(isWildcard(host) ? host.slice(2) : host)];
+  }
+}
+
+/** The routes of one host, by path. */
+class PathTable {
+  /** The one route for everything, if that is all there is: whatever a server makes of a path, it is that route's. */
+  readonly only: Route | null;
+  readonly #byPath: ReadonlyMap<string, Route>;
+  /** Segments of the longest prefix. */
+  readonly #depth: number;
+
+  constructor(routes: readonly Route[]) {
+    this.#byPath = new Map(routes.map((route) => [furthestOf(route.path), route]));
+    this.#depth = Math.max(...[...this.#byPath.keys()].map((path) => path.split('/').length - 1));
+    const [first] = routes;
+    this.only = routes.length === 1 && first && takesAnything(first) ? first : null;
+  }
+
+  /** The route with the longest prefix of a path. @param path the furthest reading of it */
+  find(path: string): Route | undefined {
+    let found = this.#byPath.get('');
+    let end = 0;
+    for (let i = 0; i < this.#depth && end < path.length; i++) {
+      const slash = path.indexOf('/', end + 1);
+      end = slash < 0 ? path.length : slash;
+      found = this.#byPath.get(path.slice(0, end)) ?? found;
+    }
+    return found;
+  }
+}
+
+/** Whether a route is that of all readings of a path, given that it is that of the furthest. */
+function isClear({ path: prefix, rewrite }: Route, path: string, { exact }: PathReadings): boolean {
+  if (!isBelow(exact, prefix)) return false;
+  if (rewrite === null || prefix === '/') return true;
+  // What stays of the path is a path of its own, and it has to be known where it begins.
+  if (!isBelow(path, prefix)) return false;
+  return path.length === prefix.length || readPath(path.slice(prefix.length)) !== null;
+}
+
+/** Whether there is nothing of a server that a path could lead out of. */
+function takesAnything({ path, rewrite, group }: Route): boolean {
+  return path === '/' && rewrite === null && group.targets.every(({ basePath }) => basePath === '');
+}
+
+function furthestOf(prefix: string): string {
+  const readings = readPath(prefix);
+  if (readings === null) throw new Error(`${prefix} cannot be the path of a route`);
+  return readings.furthest;
+}
+
+function isWildcard(host: string): boolean {
+  return host.startsWith('*.');
+}
+
+/** A `Host` header's name in lower case, without port and without the dot that may end it. */
+function hostName(host: string): string {
+  const colon = host.startsWith('[') ? host.indexOf(':', host.indexOf(']')) : host.indexOf(':');
+  const name = colon < 0 ? host : host.slice(0, colon);
+  return (name.endsWith('.') ? name.slice(0, -1) : name).toLowerCase();
 }
