@@ -3,7 +3,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { barChart, type Kind, unitText } from './chart.ts';
 import { CONTENDERS } from './contenders/all.ts';
-import { tollgateFastLane, tollgateNodeHttp } from './contenders/tollgate.ts';
+import { tollgateBehindNginx, tollgateFastLane, tollgateNodeHttp } from './contenders/tollgate.ts';
 import { AFTER, BEFORE, SECTIONS } from './report-prose.ts';
 import { grid, type Results, readResults } from './results.ts';
 import { quoted } from './statistics.ts';
@@ -11,7 +11,9 @@ import { judged, targetText } from './targets.ts';
 
 const DOCS = join(import.meta.dirname, '..', 'docs');
 const CHART = 'performance.svg';
-const TOLLGATES: ReadonlySet<string> = new Set([tollgateNodeHttp.name, tollgateFastLane.name]);
+const TOLLGATES: ReadonlySet<string> = new Set(
+  [tollgateNodeHttp, tollgateFastLane, tollgateBehindNginx].map(({ name }) => name),
+);
 
 /** Writes `docs/performance.md` and the chart beside it. */
 export function writeReport(): void {

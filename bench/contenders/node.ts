@@ -42,7 +42,7 @@ export const undiciPassThrough: Contender = {
   name: "Node's limit: node:http + undici dispatch, no work",
   works: false,
   madeOf() {
-    const { version } = createRequire(import.meta.url)('undici/package.json') as { version: string };
+    const { version } = createRequire(join(FOLDER, '..'))('undici/package.json') as { version: string };
     return `node:http of Node ${process.version}, undici ${version}`;
   },
   missing: () => null,

@@ -1,7 +1,8 @@
 // The least a Node proxy that speaks HTTP can do: node:http in front, undici behind, no work between. All headers go
 // both ways in raw form, and a small answer goes out in one write.
 import { createServer } from 'node:http';
-import { Pool } from 'undici';
+// Tollgate's own undici, not the one that fastify brings along.
+import { Pool } from '../../node_modules/undici/index.js';
 
 const [, , port, upstream] = process.argv;
 const pool = new Pool(`http://${upstream}`, { connections: 512 });
