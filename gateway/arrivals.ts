@@ -60,6 +60,7 @@ export class Arrivals {
       forwardedHost: believed && head.forwardedHost ? head.forwardedHost : head.host,
       allowed: null,
       startedAt: performance.now(),
+      route: null,
     };
   }
 

@@ -1,9 +1,11 @@
 import type { IncomingHttpHeaders } from 'node:http';
+import { corsHeaders, withoutCors } from './cors.ts';
 import type { Allowed } from './decision.ts';
 import type { Arrival } from './exchange.ts';
 import { namesNothing, withoutNamed } from './headers.ts';
 import { rateLimitHeaders } from './ratelimit-headers.ts';
 import type { Route } from './routes.ts';
+import { settleCost } from './spending.ts';
 
 /** Header lines as a server of the upstream sent them: name, value, ... over HTTP/1.1, an object over HTTP/2. */
 export type ReceivedHeaders = readonly (Buffer | string)[] | IncomingHttpHeaders;
@@ -63,12 +65,28 @@ export function clientHeaders(
   route: Route,
   allowed: Allowed | null,
 ): string[] {
-  const headers = responseHeaders(received, route);
+  let headers = responseHeaders(received, route);
+  const cors = corsHeaders(arrival);
+  if (cors !== null) headers = [...withoutCors(headers), ...cors];
   if (allowed !== null) {
+    const { cost } = route.policy;
+    if (typeof cost !== 'number') settleCost(allowed, onlyValue(headers, cost.header), Date.now());
     for (const text of rateLimitHeaders(allowed.windows, allowed.quota)) headers.push(text);
   }
   headers.push('X-Request-ID', arrival.requestId, 'Via', '1.1 tollgate');
   return headers;
+}
+
+/** The value of a header that stands there once; `undefined` when it does not. */
+function onlyValue(headers: readonly string[], name: string): string | undefined {
+  const lower = name.toLowerCase();
+  let value: string | undefined;
+  for (let i = 0; i < headers.length; i += 2) {
+    if ((headers[i] as string).toLowerCase() !== lower) continue;
+    if (value !== undefined) return undefined;
+    value = headers[i + 1];
+  }
+  return value;
 }
 
 /** The upstream's headers that go on to the client, as name, value, ...; repeated ones (`Set-Cookie`) stay repeated. */

@@ -1,20 +1,24 @@
 import type { KeyFacts } from '../keystore/keystore.ts';
 import { accessOf } from '../shared/access.ts';
 import type { Logger } from '../shared/log.ts';
-import type { Plan, PlanCatalogue } from '../shared/plans.ts';
-import { type Decision, type Refused, refused } from './decision.ts';
+import type { PlanCatalogue } from '../shared/plans.ts';
+import { type Allowed, type Decision, type Refused, refused } from './decision.ts';
 import { EffectivePlans } from './effective-plans.ts';
 import { type Identify, wrongMode } from './identify.ts';
-import type { Windows, WindowsSpent } from './limits.ts';
-import { type BuyerPages, noAccess, placeToPay } from './no-access.ts';
+import { quotaUsedUp, tooManyConcurrent, windowFull } from './limit-refusals.ts';
+import type { WindowsSpent } from './limits.ts';
+import { type BuyerPages, featureRequired, missingFeatures, noAccess } from './no-access.ts';
 import type { Credential } from './presented-key.ts';
-import type { QuotaState, Quotas } from './quota.ts';
+import type { RoutePolicy } from './route-spec.ts';
+import type { Counters } from './spending.ts';
 
 /** What a decision is about. */
 export type Ask = {
   credential: Credential;
   /** The client's address. */
   address: string;
+  /** Of the route that is asked for. One that is public asks for no decision. */
+  policy: RoutePolicy;
   /** Milliseconds since the epoch. */
   now: number;
 };
@@ -22,62 +26,158 @@ export type Ask = {
 type Options = {
   identify: Pick<Identify, 'identify' | 'mode'>;
   plans: Pick<PlanCatalogue, 'plan'>;
-  windows: Windows;
-  quotas: Quotas;
+  counters: Counters;
   pages: BuyerPages;
   log: Logger;
 };
 
-/** `look` answers the same question without counting anything. */
-export type Decide = (ask: Ask, how: 'spend' | 'look') => Promise<Decision>;
+/**
+ * `spend` counts the request, admitted or refused, in all that there is to count it in, the ledger included; once the
+ * exchange is over, `release` has to be told. `look` answers the same question without counting anything. A promise only
+ * when something has to be waited for.
+ */
+export type Decide = (ask: Ask, how: 'spend' | 'look') => Decision | Promise<Decision>;
 
 /**
  * The one function that decides on a request: whose key it is, what that key may do now, and whether its limits leave
  * room. Knows nothing of sockets; changes nothing but the counters it spends from.
  */
 export function createDecide(options: Options): Decide {
-  const { identify, windows, quotas, pages, log } = options;
+  const { identify, counters, pages, log } = options;
+  const { windows, quotas, usage, underWay } = counters;
   const plans = new EffectivePlans(options.plans);
   const missingPlans = new Set<string>();
 
-  return async function decide({ credential, address, now }, how) {
+  return function decide(ask, how) {
+    const { credential, address } = ask;
     if (credential.kind === 'none') return refused('missing_key');
     if (credential.kind === 'conflict') return refused('conflicting_credentials');
-    const identified = identify.identify(credential.text, address);
-    const key = identified instanceof Promise ? await identified : identified;
-    if ('allowed' in key) return key;
+    const key = identify.identify(credential.text, address);
+    return key instanceof Promise ? key.then((found) => judge(found, ask, how)) : judge(key, ask, how);
+  };
 
+  function judge(key: KeyFacts | Refused, ask: Ask, how: 'spend' | 'look'): Decision | Promise<Decision> {
+    if ('allowed' in key) return key;
+    const allowed = entitled(key, ask);
+    if (how === 'look') return allowed.allowed ? look(allowed, ask.now) : allowed;
+    const decision = allowed.allowed ? spend(allowed) : allowed;
+    if (!(decision instanceof Promise)) return counted(decision, key, ask.now);
+    return decision.then((decided) => counted(decided, key, ask.now));
+  }
+
+  /** Whether the key may do this at all, whatever its limits leave. */
+  function entitled(key: KeyFacts, { policy, now }: Ask): Allowed | Refused {
     const { mode } = identify;
     if (mode !== null && key.mode !== mode) return { ...wrongMode(key.mode, mode), key };
     const plan = plans.of(key);
     const access = accessOf(key, key.subscription, plan ?? {}, now);
     if (access.state !== 'active') return noAccess(access.code, key, pages);
     if (plan === undefined) return planMissing(key);
-
-    if (how === 'look') {
-      const states = await windows.look(key.rootId, plan.limits);
-      return { allowed: true, key, plan, access, windows: states, quota: quotas.look(key, plan, now) };
+    if (policy.features.length > 0) {
+      const missing = missingFeatures(policy.features, plan, key);
+      if (missing.length > 0) return featureRequired(missing, plan, key, pages);
     }
-    const spent = await windows.spend(key.rootId, plan.limits);
-    if (spent.violated.length > 0) {
-      const quota = quotas.look(key, plan, now);
-      // Who has nothing left for ever is not told to come back when the window renews.
-      if (quota?.per === 'purchase' && quota.remaining === 0) return quotaUsedUp(key, plan, spent, quota);
-      return windowFull(key, plan, spent, quota);
-    }
-    if (!quotas.spend(key, plan, now)) {
-      await windows.giveBack(spent);
-      return quotaUsedUp(key, plan, spent, quotas.look(key, plan, now));
-    }
+    const { cost } = policy;
     return {
       allowed: true,
       key,
       plan,
       access,
-      windows: spent.windows,
-      quota: quotas.look(key, plan, now),
+      policy,
+      windows: [],
+      quota: null,
+      cost: typeof cost === 'number' ? cost : cost.estimate,
+      countedAt: now,
+      settled: typeof cost === 'number',
+      underWay: false,
+      counters,
     };
-  };
+  }
+
+  function look(allowed: Allowed, now: number): Allowed | Promise<Allowed> {
+    const { key, plan } = allowed;
+    allowed.quota = quotas.look(key, plan, now);
+    const states = windows.look(key.rootId, plan.limits, now);
+    if (states instanceof Promise) {
+      return states.then((known) => {
+        allowed.windows = known;
+        return allowed;
+      });
+    }
+    allowed.windows = states;
+    return allowed;
+  }
+
+  function spend(allowed: Allowed): Decision | Promise<Decision> {
+    const { key, plan, policy, cost, countedAt } = allowed;
+    const { concurrency } = policy;
+    if (concurrency !== null) {
+      if (!underWay.enter(policy, key.rootId)) return tooManyConcurrent(key, concurrency);
+      allowed.underWay = true;
+    }
+    // What is priced after the fact is not free before it: something must be left, whatever the estimate.
+    const needed = typeof policy.cost === 'number' ? cost : Math.max(1, cost);
+    if (!quotas.spend(key, plan, countedAt, cost, needed)) {
+      leave(allowed);
+      // Who has nothing left for ever is not told to come back when the window renews; anybody else is.
+      const quota = quotas.look(key, plan, countedAt);
+      const states = windows.spend(
+        key.rootId,
+        plan.limits,
+        0,
+        quota?.per === 'purchase' ? 0 : needed,
+        countedAt,
+      );
+      return states instanceof Promise
+        ? states.then((spent) => noQuota(allowed, spent))
+        : noQuota(allowed, states);
+    }
+    let spent: WindowsSpent | Promise<WindowsSpent>;
+    try {
+      spent = windows.spend(key.rootId, plan.limits, cost, needed, countedAt);
+    } catch (error) {
+      leave(allowed);
+      throw error;
+    }
+    if (!(spent instanceof Promise)) return admitted(allowed, spent);
+    return spent.then(
+      (done) => admitted(allowed, done),
+      (error: unknown) => {
+        quotas.settle(key, plan, -cost, countedAt, countedAt);
+        leave(allowed);
+        throw error;
+      },
+    );
+  }
+
+  function admitted(allowed: Allowed, spent: WindowsSpent): Decision {
+    const { key, plan, cost, countedAt } = allowed;
+    if (spent.violated.length > 0) {
+      quotas.settle(key, plan, -cost, countedAt, countedAt);
+      leave(allowed);
+      return windowFull(key, plan, spent, quotas.look(key, plan, countedAt));
+    }
+    allowed.windows = spent.windows;
+    allowed.quota = quotas.look(key, plan, countedAt);
+    return allowed;
+  }
+
+  function noQuota({ key, plan, countedAt }: Allowed, spent: WindowsSpent): Refused {
+    const quota = quotas.look(key, plan, countedAt);
+    if (spent.violated.length > 0) return windowFull(key, plan, spent, quota);
+    return quotaUsedUp(key, plan, spent.windows, quota, pages);
+  }
+
+  function leave(allowed: Allowed): void {
+    if (!allowed.underWay) return;
+    allowed.underWay = false;
+    underWay.leave(allowed.policy, allowed.key.rootId);
+  }
+
+  function counted(decision: Decision, key: KeyFacts, now: number): Decision {
+    usage.count(key, decision.allowed, now, decision.allowed ? decision.cost : 1);
+    return decision;
+  }
 
   /** The plan file lost a plan that people pay for: ours to mend, and worth one line, not one for each request. */
   function planMissing(key: KeyFacts): Refused {
@@ -94,41 +194,4 @@ export function createDecide(options: Options): Decide {
       retryAfterSeconds: 60,
     });
   }
-
-  function windowFull(key: KeyFacts, plan: Plan, spent: WindowsSpent, quota: QuotaState | null): Refused {
-    const limits = plan.limits.filter((limit) => spent.violated.includes(limit.name));
-    return refused('rate_limited', {
-      key,
-      detail: `${named(plan, key)} allows ${limits.map((limit) => `${limit.requests} requests a ${limit.name}`).join(' and ')}.`,
-      extensions: { 'violated-policies': spent.violated },
-      retryAfterSeconds: spent.retryAfterSeconds,
-      windows: spent.windows,
-      quota,
-    });
-  }
-
-  function quotaUsedUp(key: KeyFacts, plan: Plan, spent: WindowsSpent, quota: QuotaState | null): Refused {
-    const renews = quota?.per !== 'purchase';
-    const code = renews ? 'quota_exceeded' : 'requests_used_up';
-    return refused(code, {
-      key,
-      detail: renews
-        ? `${named(plan, key)} allows ${plan.quota} requests a calendar month (UTC).`
-        : `${named(plan, key)} has ${plan.quota} requests, and all of them are used.`,
-      extensions: {
-        'violated-policies': [renews ? 'month' : 'purchase'],
-        manage_url: placeToPay(code, pages),
-      },
-      retryAfterSeconds: renews ? (quota?.resetSeconds ?? null) : null,
-      windows: spent.windows,
-      quota,
-    });
-  }
-}
-
-/** A plan in a sentence. */
-function named(plan: Plan, { quantity }: KeyFacts): string {
-  return plan.perUnit && quantity > 1
-    ? `The plan ${plan.name}, bought ${quantity} times,`
-    : `The plan ${plan.name}`;
 }

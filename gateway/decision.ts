@@ -4,6 +4,8 @@ import type { Plan } from '../shared/plans.ts';
 import type { ProblemCode } from '../shared/problems.ts';
 import type { WindowState } from './limits.ts';
 import type { QuotaState } from './quota.ts';
+import type { RoutePolicy } from './route-spec.ts';
+import type { Counters } from './spending.ts';
 
 /** The request may go on, and was counted if it was asked to be. */
 export type Allowed = {
@@ -11,8 +13,19 @@ export type Allowed = {
   key: KeyFacts;
   plan: Plan;
   access: Extract<Access, { state: 'active' }>;
+  policy: RoutePolicy;
   windows: readonly WindowState[];
   quota: QuotaState | null;
+  /** How many requests it was counted as. */
+  cost: number;
+  /** When, milliseconds since the epoch. */
+  countedAt: number;
+  /** Whether that is what it costs, and not an estimate. */
+  settled: boolean;
+  /** Whether it has a place among the requests that the route allows its key at a time. */
+  underWay: boolean;
+  /** What it was counted in. */
+  counters: Counters;
 };
 
 /** The request may not go on. */

@@ -2,11 +2,13 @@ import express, { type ErrorRequestHandler, type Request, type Response } from '
 import type { Keystore } from '../keystore/keystore.ts';
 import type { Logger } from '../shared/log.ts';
 import type { ProblemCode } from '../shared/problems.ts';
+import { corsHeaders } from './cors.ts';
 import type { Decide } from './decide.ts';
 import type { Allowed } from './decision.ts';
 import { closeAfter, type Exchange } from './exchange.ts';
 import { rateLimitHeaders } from './ratelimit-headers.ts';
 import { answerProblem, answerRefused } from './refusal.ts';
+import { POLICY_DEFAULTS } from './route-spec.ts';
 
 type Options = {
   decide: Decide;
@@ -29,7 +31,8 @@ export function createEndpoints(options: Options): (exchange: Exchange) => void 
 
   const answer = (res: Response, status: number, body: unknown, headers: string[] = []) => {
     const exchange = exchangeOf(res);
-    for (let i = 0; i < headers.length; i += 2) res.setHeader(headers[i] as string, headers[i + 1] as string);
+    const lines = [...headers, ...(corsHeaders(exchange) ?? [])];
+    for (let i = 0; i < lines.length; i += 2) res.setHeader(lines[i] as string, lines[i + 1] as string);
     res.setHeader('X-Request-ID', exchange.requestId);
     res.setHeader('Cache-Control', 'no-store');
     if (exchange.connection.ending && closeAfter(exchange)) res.setHeader('Connection', 'close');
@@ -44,7 +47,10 @@ export function createEndpoints(options: Options): (exchange: Exchange) => void 
   const aboutKey = (describe: (allowed: Allowed) => unknown) => async (_req: Request, res: Response) => {
     const exchange = exchangeOf(res);
     const { head, address } = exchange;
-    const decision = await decide({ credential: head.credential, address, now: options.now() }, 'look');
+    const decision = await decide(
+      { credential: head.credential, address, policy: POLICY_DEFAULTS, now: options.now() },
+      'look',
+    );
     if (decision.allowed) {
       answer(res, 200, describe(decision), rateLimitHeaders(decision.windows, decision.quota));
       return;

@@ -2,7 +2,9 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Begun } from './begun.ts';
 import type { Peer } from './client-address.ts';
+import type { Allowed } from './decision.ts';
 import type { RequestHead } from './headers.ts';
+import type { Route } from './routes.ts';
 
 /** One connection of a client. */
 export type Connection = {
@@ -21,6 +23,8 @@ export type Connection = {
   taken: { bytes: number; at: number };
   /** What it had sent when its body was last found to come fast enough, and when that was. */
   body: { of: Exchange | null; bytes: number; at: number };
+  /** It asks to become a WebSocket, and this came after the handshake; `null`: it does not. */
+  upgrade: Buffer | null;
   /** Who has to know when it is closed; `null`: nobody ever had to. */
   underWay: Set<{ clientGone(): void }> | null;
   /** The next request on it was begun in the fast lane; `null`: it was not. */
@@ -44,8 +48,12 @@ export type Arrival = {
   forwardedFor: string;
   forwardedProto: string;
   forwardedHost: string;
+  /** What was decided and counted; `null`: nothing was, or it was refused. */
+  allowed: Allowed | null;
   /** `performance.now()` on arrival. */
   startedAt: number;
+  /** The route it takes; `null`: it is not known yet, or there is none. */
+  route: Route | null;
 };
 
 /** An arrival that `node:http` read, with its response. */

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { Window } from '../shared/plans.ts';
-import { Windows } from './limits.ts';
+import { MemoryWindows } from './limits.ts';
 
 beforeEach(() => {
   vi.useFakeTimers({ now: Date.UTC(2026, 10, 21) });
@@ -12,46 +12,48 @@ afterEach(() => {
 
 const second = (requests: number): Window => ({ name: 'second', requests, seconds: 1 });
 const minute = (requests: number): Window => ({ name: 'minute', requests, seconds: 60 });
-const left = async (windows: Windows, limits: Window[]) =>
-  (await windows.look('r', limits)).map((window) => window.remaining);
+const left = (windows: MemoryWindows, limits: Window[]) =>
+  windows.look('r', limits, Date.now()).map((window) => window.remaining);
+const spend = (windows: MemoryWindows, limits: Window[], cost = 1, needed = cost, root = 'r') =>
+  windows.spend(root, limits, cost, needed, Date.now());
 
 describe('windows', () => {
   it('a request refused by one consumes nothing from the others', async () => {
-    const windows = new Windows();
+    const windows = new MemoryWindows();
     const limits = [second(2), minute(10)];
-    await windows.spend('r', limits);
-    await windows.spend('r', limits);
-    const refused = await windows.spend('r', limits);
+    spend(windows, limits);
+    spend(windows, limits);
+    const refused = spend(windows, limits);
     expect(refused).toMatchObject({
       violated: ['second'],
       retryAfterSeconds: 1,
       windows: [{ remaining: 0 }, { remaining: 8 }],
     });
-    expect(await left(windows, limits)).toEqual([0, 8]);
+    expect(left(windows, limits)).toEqual([0, 8]);
     vi.advanceTimersByTime(1000);
-    expect((await windows.spend('r', limits)).violated).toEqual([]);
-    expect(await left(windows, limits)).toEqual([1, 7]);
+    expect(spend(windows, limits).violated).toEqual([]);
+    expect(left(windows, limits)).toEqual([1, 7]);
   });
 
   it('of any number of concurrent requests exactly as many as allowed get in', async () => {
     await fc.assert(
       fc.asyncProperty(fc.integer({ min: 1, max: 20 }), fc.integer({ min: 1, max: 20 }), async (a, b) => {
-        const windows = new Windows();
+        const windows = new MemoryWindows();
         const limits = [second(a), minute(b)];
         const all = await Promise.all(
-          Array.from({ length: 3 * Math.max(a, b) }, () => windows.spend('r', limits)),
+          Array.from({ length: 3 * Math.max(a, b) }, () => spend(windows, limits)),
         );
         const admitted = Math.min(a, b);
         expect(all.filter((spent) => spent.violated.length === 0)).toHaveLength(admitted);
-        expect(await left(windows, limits)).toEqual([a - admitted, b - admitted]);
+        expect(left(windows, limits)).toEqual([a - admitted, b - admitted]);
       }),
     );
   });
 
   it('a burst is told of the windows that are full, not of those that it filled only by being refused', async () => {
-    const windows = new Windows();
+    const windows = new MemoryWindows();
     const limits = [second(2), minute(10)];
-    const all = await Promise.all(Array.from({ length: 30 }, () => windows.spend('r', limits)));
+    const all = await Promise.all(Array.from({ length: 30 }, () => spend(windows, limits)));
     const refused = all.filter((spent) => spent.violated.length > 0);
     expect(refused).toHaveLength(28);
     for (const spent of refused) {
@@ -64,56 +66,96 @@ describe('windows', () => {
   });
 
   it('names every window that was full, and says to wait for the slowest', async () => {
-    const windows = new Windows();
+    const windows = new MemoryWindows();
     const limits = [second(1), minute(1)];
-    await windows.spend('r', limits);
+    spend(windows, limits);
     vi.advanceTimersByTime(400);
-    expect(await windows.spend('r', limits)).toMatchObject({
+    expect(spend(windows, limits)).toMatchObject({
       violated: ['second', 'minute'],
       retryAfterSeconds: 60,
     });
   });
 
   it('never says to come back before the window has renewed', async () => {
-    const windows = new Windows();
-    await windows.spend('r', [minute(1)]);
+    const windows = new MemoryWindows();
+    spend(windows, [minute(1)]);
     for (const passed of [1, 499, 500, 8001, 50_000]) {
       vi.advanceTimersByTime(passed);
-      const { retryAfterSeconds } = await windows.spend('r', [minute(1)]);
+      const { retryAfterSeconds } = spend(windows, [minute(1)]);
       const elapsed = Date.now() - Date.UTC(2026, 10, 21);
       expect(elapsed + retryAfterSeconds * 1000).toBeGreaterThanOrEqual(60_000);
     }
   });
 
   it('a change of plan keeps what was counted and applies the new limit at once', async () => {
-    const windows = new Windows();
-    for (let i = 0; i < 5; i++) await windows.spend('r', [minute(5)]);
-    for (let i = 0; i < 9; i++) expect((await windows.spend('r', [minute(5)])).violated).toEqual(['minute']);
-    expect(await left(windows, [minute(20)])).toEqual([15]);
-    expect((await windows.spend('r', [minute(20)])).violated).toEqual([]);
-    expect((await windows.spend('r', [minute(3)])).violated).toEqual(['minute']);
-    expect((await windows.spend('other', [minute(3)])).violated).toEqual([]);
+    const windows = new MemoryWindows();
+    for (let i = 0; i < 5; i++) spend(windows, [minute(5)]);
+    for (let i = 0; i < 9; i++) expect(spend(windows, [minute(5)]).violated).toEqual(['minute']);
+    expect(left(windows, [minute(20)])).toEqual([15]);
+    expect(spend(windows, [minute(20)]).violated).toEqual([]);
+    expect(spend(windows, [minute(3)]).violated).toEqual(['minute']);
+    expect(spend(windows, [minute(3)], 1, 1, 'other').violated).toEqual([]);
   });
 
-  it('given back, a request was never counted; a window that has ended is not touched', async () => {
-    const windows = new Windows();
-    const spent = await windows.spend('r', [second(3)]);
-    await windows.giveBack(spent);
-    expect(spent.windows[0]?.remaining).toBe(3);
-    expect(await left(windows, [second(3)])).toEqual([3]);
-    const late = await windows.spend('r', [second(3)]);
+  it('what a request cost more is counted in the windows of now, what it cost less only where it was counted', () => {
+    const windows = new MemoryWindows();
+    const limits = [second(10), minute(20)];
+    const countedAt = Date.now();
+    spend(windows, limits, 6);
+    const settle = (difference: number) =>
+      windows.settle('r', limits, difference, countedAt, Date.now()).map((window) => window.remaining);
+    expect(settle(-5)).toEqual([9, 19]);
+    expect(settle(30), 'it may go below zero').toEqual([0, 0]);
+    expect(spend(windows, limits).violated).toEqual(['second', 'minute']);
     vi.advanceTimersByTime(1000);
-    await windows.giveBack(late);
-    expect(await left(windows, [second(3)])).toEqual([3]);
-    for (let i = 0; i < 3; i++) await windows.spend('r', [second(3)]);
-    expect((await windows.spend('r', [second(3)])).violated).toEqual(['second']);
+    expect(settle(-25), 'the second that it was counted in is over').toEqual([10, 14]);
+    spend(windows, [second(10)], 3);
+    expect(settle(-1)).toEqual([7, 15]);
+    vi.advanceTimersByTime(60_000);
+    expect(settle(-1)).toEqual([10, 20]);
+    expect(settle(4)).toEqual([6, 16]);
   });
 
-  it('an idle key leaves no timer behind', async () => {
-    const windows = new Windows();
-    for (let i = 0; i < 100; i++) await windows.spend(`r${i}`, [second(1), minute(1)]);
-    expect(vi.getTimerCount()).toBe(200);
-    vi.advanceTimersByTime(60_000);
-    expect(vi.getTimerCount()).toBe(0);
+  it('a request counts as many as it costs, where that many are left; one that costs nothing is never refused', () => {
+    const windows = new MemoryWindows();
+    const limits = [second(10), minute(12)];
+    expect(spend(windows, limits, 8).violated).toEqual([]);
+    expect(spend(windows, limits, 5)).toMatchObject({
+      violated: ['second', 'minute'],
+      windows: [{ remaining: 2 }, { remaining: 4 }],
+    });
+    expect(spend(windows, limits, 4).violated).toEqual(['second']);
+    expect(spend(windows, limits, 2).violated).toEqual([]);
+    expect(spend(windows, limits, 0).violated).toEqual([]);
+    expect(spend(windows, limits, 0, 1).violated, 'priced later, and nothing is left').toEqual(['second']);
+  });
+
+  it('idle keys are forgotten, with no timer', () => {
+    const windows = new MemoryWindows();
+    for (let i = 0; i < 100; i++) spend(windows, [second(1), minute(1)], 1, 1, `r${i}`);
+    expect([windows.size, vi.getTimerCount()]).toEqual([200, 0]);
+    for (let i = 0; i < 4; i++) {
+      vi.advanceTimersByTime(60_000);
+      left(windows, [second(1), minute(1)]);
+    }
+    expect(windows.size).toBe(0);
+  });
+
+  it('a request that waited counts in the window of those that it let pass', () => {
+    const windows = new MemoryWindows();
+    const limits = [minute(3)];
+    const at = Date.now();
+    windows.spend('r', limits, 1, 1, at + 900);
+    windows.spend('r', limits, 1, 1, at);
+    windows.spend('r', limits, 1, 1, at + 1000);
+    expect(windows.spend('r', limits, 1, 1, at).violated).toEqual(['minute']);
+  });
+
+  it('a clock that is set back makes no window longer', () => {
+    const windows = new MemoryWindows();
+    spend(windows, [minute(1)]);
+    vi.setSystemTime(Date.now() - 3_600_000);
+    expect(spend(windows, [minute(1)]).violated).toEqual([]);
+    expect(spend(windows, [minute(1)])).toMatchObject({ violated: ['minute'], retryAfterSeconds: 60 });
   });
 });

@@ -1,5 +1,6 @@
 import type { KeyFacts } from '../keystore/keystore.ts';
 import { REPLACED_AND_OVER, REVOKED_BECAUSE } from '../shared/access.ts';
+import type { Plan } from '../shared/plans.ts';
 import { type ProblemCode, problemStatus } from '../shared/problems.ts';
 import { type Refused, refused } from './decision.ts';
 
@@ -26,4 +27,26 @@ export function noAccess(code: ProblemCode, key: KeyFacts, pages: BuyerPages): R
 /** What has ended or is used up is bought anew, and comes with a new key; all else is put right where it is managed. */
 export function placeToPay(code: ProblemCode, { manageUrl, pricingUrl }: BuyerPages): string {
   return code === 'subscription_ended' || code === 'requests_used_up' ? pricingUrl : manageUrl;
+}
+
+/** Which of these features neither the plan nor the customer's entitlements include. */
+export function missingFeatures(features: readonly string[], plan: Plan, key: KeyFacts): string[] {
+  return features.filter(
+    (feature) => !plan.features.includes(feature) && !key.entitlements.includes(feature),
+  );
+}
+
+/** The route is for those who have features that this key has not. */
+export function featureRequired(
+  missing: readonly string[],
+  plan: Plan,
+  key: KeyFacts,
+  { manageUrl }: BuyerPages,
+): Refused {
+  const named = missing.map((feature) => `"${feature}"`).join(', ');
+  return refused('feature_required', {
+    key,
+    detail: `The plan ${plan.name} does not include ${named}.`,
+    extensions: { missing_features: missing, manage_url: manageUrl },
+  });
 }

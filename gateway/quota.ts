@@ -1,5 +1,5 @@
 import { LRUCache } from 'lru-cache';
-import { type KeyFacts, monthEndMs, monthStartHour, type UsageRow } from '../keystore/keystore.ts';
+import { hourOf, type KeyFacts, monthEndMs, monthStartHour, type UsageRow } from '../keystore/keystore.ts';
 import type { Plan } from '../shared/plans.ts';
 
 /** How many requests a plan includes, and in what. */
@@ -26,6 +26,8 @@ type Tally = {
   written: number;
   /** Counted here and not in the ledger yet. */
   unwritten: number;
+  /** Nothing of it has been written yet. */
+  young: boolean;
   /** The ledger's total for a key's current hour when this process last wrote to it. */
   seen: Map<string, { hour: number; total: number }>;
 };
@@ -62,13 +64,25 @@ export class Quotas {
     tally.seen.clear();
   }
 
-  /** Counts one request. `false`, and nothing counted, when the quota has nothing left. */
-  spend(facts: KeyFacts, allowance: Allowance, now: number): boolean {
-    const tally = this.#tally(facts, allowance, now);
+  /**
+   * Counts `cost` requests. `false`, and nothing counted, when the quota has less than `needed` left; nothing needed,
+   * nothing refused.
+   */
+  spend(facts: KeyFacts, allowance: Allowance, now: number, cost = 1, needed = cost): boolean {
     const { quota } = allowance;
-    if (quota !== null && tally.written + tally.unwritten >= quota) return false;
-    tally.unwritten++;
+    // What is counted against nothing need not be remembered: the ledger has it.
+    if (quota === null) return true;
+    const tally = this.#tally(facts, allowance, now);
+    if (needed > 0 && tally.written + tally.unwritten + needed > quota) return false;
+    tally.unwritten += cost;
     return true;
+  }
+
+  /** Counts what a request turned out to cost beyond what was counted at `countedAt`; negative: gives it back. */
+  settle(facts: KeyFacts, allowance: Allowance, difference: number, countedAt: number, now: number): void {
+    if (allowance.quota === null) return;
+    const tally = this.#tally(facts, allowance, now);
+    if (hourOf(countedAt) >= tally.startHour) tally.unwritten += difference;
   }
 
   /** Where a key stands; `null` for a plan without a quota. */
@@ -100,7 +114,10 @@ export class Quotas {
     if (!tally || row.hour < tally.startHour) return;
     const seen = tally.seen.get(row.keyId);
     const byOthers = seen?.hour === row.hour ? Math.max(0, totalRequests - seen.total - row.requests) : 0;
-    tally.unwritten = Math.max(0, tally.unwritten - row.requests);
+    tally.unwritten -= row.requests;
+    // What was counted before it was remembered here is not in `unwritten`, but in the first row that is written.
+    if (tally.young) tally.unwritten = Math.max(0, tally.unwritten);
+    tally.young = false;
     tally.written += row.requests + byOthers;
     tally.seen.set(row.keyId, { hour: row.hour, total: totalRequests });
   }
@@ -116,7 +133,13 @@ export class Quotas {
     const startHour = bought ? EVER : this.#month.startHour;
     let tally = this.#tallies.get(facts.rootId);
     if (!tally || tally.startHour !== startHour) {
-      tally = { startHour, written: usedSince(facts, startHour) ?? 0, unwritten: 0, seen: new Map() };
+      tally = {
+        startHour,
+        written: usedSince(facts, startHour) ?? 0,
+        unwritten: 0,
+        young: true,
+        seen: new Map(),
+      };
       this.#tallies.set(facts.rootId, tally);
     }
     return tally;

@@ -1,13 +1,15 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { ProblemCode } from '../shared/problems.ts';
 import type { Arrivals } from './arrivals.ts';
+import { isPreflight, preflightHeaders } from './cors.ts';
 import type { Decide } from './decide.ts';
+import type { Decision } from './decision.ts';
 import { closeAfter, type Exchange } from './exchange.ts';
 import { formFault } from './form.ts';
 import type { Forwarder } from './forward.ts';
-import { answerProblem, answerRefused } from './refusal.ts';
+import { answerProblem, answerRefused, send } from './refusal.ts';
+import type { CorsPolicy } from './route-spec.ts';
 import type { Route, Routes } from './routes.ts';
-import type { UsageRecorder } from './usage-recorder.ts';
 
 /** Paths the gateway answers itself; all others are the upstream's. */
 export const OWN_PATHS: ReadonlySet<string> = new Set(['/whoami', '/quota', '/health', '/ready']);
@@ -16,10 +18,11 @@ export type RequestOptions = {
   arrivals: Pick<Arrivals, 'arrive'>;
   decide: Decide;
   routes: Pick<Routes, 'match'>;
-  forwarder: Pick<Forwarder, 'forward' | 'reaches'>;
-  usage: Pick<UsageRecorder, 'count'>;
+  forwarder: Pick<Forwarder, 'forward'>;
   /** Answers {@link OWN_PATHS}. */
   own(exchange: Exchange): void;
+  /** Called for each preflight, which is answered here. */
+  onAnswered(exchange: Exchange, status: number): void;
   /** Called for each request that is answered here with a problem. */
   onRefused(exchange: Exchange, code: ProblemCode): void;
   /** Called for each request whose client left before it was decided on. */
@@ -29,21 +32,43 @@ export type RequestOptions = {
   now(): number;
 };
 
+const NOTHING = Buffer.alloc(0);
+const UNCLEAR_PATH =
+  'The path could be taken for another one. Spell it without dot segments, and as it is documented.';
+
 /** The way of a request: read its head, decide, then forward it or say why not. This is the hot path. */
 export function createRequestListener(options: RequestOptions) {
-  const { arrivals, decide, routes, forwarder, usage, now } = options;
+  const { arrivals, decide, routes, forwarder, now } = options;
 
-  function refuse(exchange: Exchange, code: ProblemCode, detail?: string): void {
-    answerProblem(exchange, code, detail);
+  function refuse(exchange: Exchange, code: ProblemCode, detail?: string, headers?: string[]): void {
+    answerProblem(exchange, code, detail, {}, headers);
     options.onRefused(exchange, code);
   }
 
-  async function decideAndForward(exchange: Exchange, route: Route): Promise<void> {
-    const { head, address, res } = exchange;
-    const time = now();
-    const decision = await decide({ credential: head.credential, address, now: time }, 'spend');
-    if (decision.key !== null) usage.count(decision.key, decision.allowed, time);
-    if (res.destroyed) {
+  function decideAndForward(exchange: Exchange, route: Route): void {
+    const { head, address } = exchange;
+    const { policy } = route;
+    try {
+      const decision = decide({ credential: head.credential, address, policy, now: now() }, 'spend');
+      if (!(decision instanceof Promise)) decided(exchange, route, decision);
+      else
+        decision
+          .then((late) => decided(exchange, route, late))
+          .catch((error: unknown) => failed(exchange, error));
+    } catch (error) {
+      failed(exchange, error);
+    }
+  }
+
+  function failed(exchange: Exchange, error: unknown): void {
+    options.onBug(exchange, error);
+    if (!exchange.res.headersSent) refuse(exchange, 'internal_error');
+    else exchange.socket.destroy();
+  }
+
+  function decided(exchange: Exchange, route: Route, decision: Decision): void {
+    if (decision.allowed) exchange.allowed = decision;
+    if (exchange.res.destroyed) {
       options.onClientGone(exchange);
       return;
     }
@@ -59,10 +84,54 @@ export function createRequestListener(options: RequestOptions) {
     options.onRefused(exchange, decision.code);
   }
 
+  /** What the route says of any request, whoever sends it; then what it says of this one. */
+  function take(exchange: Exchange, route: Route): void {
+    const { access, cors, methods, maxBodyBytes } = route.policy;
+    exchange.route = route;
+    if (cors !== null && isPreflight(exchange)) answerPreflight(exchange, cors);
+    else if (methods !== null && !methods.includes(exchange.method)) {
+      refuse(exchange, 'method_not_allowed', `${exchange.method} is not for this path.`, [
+        'Allow',
+        methods.join(', '),
+      ]);
+    } else if (maxBodyBytes !== null && Number(exchange.head.contentLength) > maxBodyBytes) {
+      refuse(exchange, 'payload_too_large', `A body may have ${maxBodyBytes} bytes here.`);
+    } else if (access === 'public') forwardUnasked(exchange, route);
+    else decideAndForward(exchange, route);
+  }
+
+  function forwardUnasked(exchange: Exchange, route: Route): void {
+    try {
+      forwarder.forward(exchange, route, null);
+    } catch (error) {
+      failed(exchange, error);
+    }
+  }
+
+  function answerPreflight(exchange: Exchange, cors: CorsPolicy): void {
+    const headers = preflightHeaders(cors, exchange);
+    headers.push('X-Request-ID', exchange.requestId);
+    send(exchange, { status: 204, reason: 'No Content', headers, body: NOTHING });
+    options.onAnswered(exchange, 204);
+  }
+
+  /** Browsers reach our own endpoints where the route that covers their paths says so. */
+  function answerHere(exchange: Exchange): void {
+    const route = routes.match(exchange.head.host, exchange.path);
+    if (typeof route !== 'string' && route.policy.cors !== null) {
+      exchange.route = route;
+      if (isPreflight(exchange)) {
+        answerPreflight(exchange, route.policy.cors);
+        return;
+      }
+    }
+    options.own(exchange);
+  }
+
   return function onRequest(req: IncomingMessage, res: ServerResponse): void {
     const exchange = arrivals.arrive(req, res);
     if (exchange === null) return;
-    const { target, connection } = exchange;
+    const { connection } = exchange;
     if (connection.begun !== null) {
       const { route, allowed, asked } = connection.begun;
       connection.begun = null;
@@ -73,21 +142,14 @@ export function createRequestListener(options: RequestOptions) {
     if (fault !== null) {
       closeAfter(exchange);
       refuse(exchange, fault.code, fault.detail);
-    } else if (OWN_PATHS.has(exchange.path)) options.own(exchange);
-    else if (exchange.head.wantsWebSocket) {
-      refuse(exchange, 'upgrade_not_supported', 'WebSocket connections are not forwarded.');
+    } else if (OWN_PATHS.has(exchange.path)) answerHere(exchange);
+    else if (exchange.head.wantsWebSocket && connection.upgrade === null) {
+      refuse(exchange, 'upgrade_not_supported', 'This is not the handshake of a WebSocket.');
     } else {
       const route = routes.match(exchange.head.host, exchange.path);
-      if (route === undefined) refuse(exchange, 'not_found', 'No route leads there.');
-      else if (!forwarder.reaches(route, target)) {
-        refuse(exchange, 'invalid_request', 'The path has ".." segments that lead out of this API.');
-      } else {
-        decideAndForward(exchange, route).catch((error: unknown) => {
-          options.onBug(exchange, error);
-          if (!res.headersSent) refuse(exchange, 'internal_error');
-          else exchange.socket.destroy();
-        });
-      }
+      if (route === 'none') refuse(exchange, 'not_found', 'No route leads there.');
+      else if (route === 'unclear_path') refuse(exchange, 'invalid_request', UNCLEAR_PATH);
+      else take(exchange, route);
     }
   };
 }

@@ -3,23 +3,25 @@ import type { Keystore } from '../keystore/keystore.ts';
 import { type Config, urlHost } from '../shared/config.ts';
 import type { Logger } from '../shared/log.ts';
 import { type ProblemCode, problemStatus } from '../shared/problems.ts';
-import { AccessLog } from './access-log.ts';
+import { AccessLog, type Logged } from './access-log.ts';
 import { Arrivals } from './arrivals.ts';
 import { BadKeys } from './bad-keys.ts';
 import { MalformedBody } from './connection-fault.ts';
+import { registerConnectionMetrics } from './connection-metrics.ts';
 import { Connections } from './connections.ts';
 import { createDecide } from './decide.ts';
 import { createEndpoints } from './endpoints.ts';
-import type { Arrival, Exchange } from './exchange.ts';
+import type { Exchange } from './exchange.ts';
 import { FactsCache } from './facts-cache.ts';
 import { createLane } from './fast-lane/create-lane.ts';
 import { FirstUses } from './first-uses.ts';
-import { Forwarder } from './forward.ts';
+import { type ForwardEvents, Forwarder } from './forward.ts';
 import type { ForwardFailure } from './forward-failure.ts';
 import { HashQueue } from './hash-queue.ts';
 import { Identify } from './identify.ts';
-import { createInternalServer } from './internal.ts';
-import { Windows } from './limits.ts';
+import { createInternalServer, stopInternal } from './internal.ts';
+import { KeyStanding } from './key-standing.ts';
+import { MemoryWindows } from './limits.ts';
 import {
   countConnections,
   createListener,
@@ -34,8 +36,12 @@ import { answerProblem } from './refusal.ts';
 import { createRequestListener } from './request.ts';
 import { type RouteSpec, routeTo } from './route-spec.ts';
 import { Routes } from './routes.ts';
+import { release, spendMessage } from './spending.ts';
+import { UnderWay } from './under-way.ts';
 import { registerUpstreamMetrics } from './upstream-metrics.ts';
 import { UsageRecorder } from './usage-recorder.ts';
+import { createVerify } from './verify.ts';
+import { WebSockets } from './websockets.ts';
 
 /** A gateway that is listening. */
 export type Gateway = {
@@ -67,6 +73,8 @@ export type GatewayOptions = {
  * for an Argon2 run at each return.
  */
 const MAX_KEYS = 200_000;
+/** What proxies ask is answered at once, unless it waits for Argon2. */
+const INTERNAL_STOP_MS = 1000;
 
 /** Puts the gateway together and starts it. @throws the system's error when a port cannot be had */
 export async function startGateway(options: GatewayOptions): Promise<Gateway> {
@@ -111,8 +119,14 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   const decide = createDecide({
     identify,
     plans: config.plans,
-    windows: new Windows(),
-    quotas,
+    counters: {
+      windows: new MemoryWindows(),
+      messages: new MemoryWindows(),
+      quotas,
+      usage,
+      underWay: new UnderWay(),
+      log,
+    },
     pages: {
       manageUrl: `${config.publicBillingUrl}/billing/manage`,
       pricingUrl: `${config.publicBillingUrl}/`,
@@ -133,7 +147,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
 
   /** Every request ends here, once. What went wrong on our side is a line in the log; the rest only when asked for. */
   const account = (
-    arrival: Arrival,
+    arrival: Logged,
     outcome: Outcome,
     status: number,
     { keyId = null, code = null }: { keyId?: string | null; code?: ProblemCode | null },
@@ -156,6 +170,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     more: { keyId?: string | null; code?: ProblemCode },
   ) => {
     arrivals.leave(exchange);
+    if (exchange.allowed !== null) release(exchange.allowed);
     account(exchange, outcome, status, more);
   };
   const onRefused = (exchange: Exchange, code: ProblemCode) => {
@@ -164,7 +179,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     over(exchange, status >= 500 && code !== 'stopping' ? 'failed' : 'refused', status, { code });
   };
   const onClientGone = (exchange: Exchange) => over(exchange, 'forwarded', 0, {});
-  const onBug = ({ requestId, path }: Arrival, error: unknown) => {
+  const onBug = ({ requestId, path }: Logged, error: unknown) => {
     log.error({ err: error, requestId, path }, 'A request failed here');
   };
   const onForwardFailed = (exchange: Exchange, failure: ForwardFailure, error: Error) => {
@@ -177,13 +192,20 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     answerProblem(exchange, code, undefined, {}, retryAfter);
     onRefused(exchange, code);
   };
-  const forwarder = new Forwarder({
+  const forwardEvents: ForwardEvents = {
     upstreamAnswered: (milliseconds) => metrics.upstreamAnswered(milliseconds / 1000),
     finished: (exchange, status, how, keyId) =>
       over(exchange, how === 'truncated' ? 'failed' : 'forwarded', status, { keyId }),
     failed: onForwardFailed,
     stopping: () => stopping,
+  };
+  const websockets = new WebSockets({
+    events: forwardEvents,
+    standing: new KeyStanding({ facts, plans: config.plans, now }),
+    messageBudget: (allowed) =>
+      allowed.plan.messages.length === 0 ? null : () => spendMessage(allowed, now()) === true,
   });
+  const forwarder = new Forwarder(forwardEvents, websockets);
   const own = createEndpoints({
     decide,
     keystore,
@@ -199,8 +221,8 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     decide,
     routes,
     forwarder,
-    usage,
     own,
+    onAnswered: (exchange, status) => over(exchange, 'answered', status, {}),
     onRefused,
     onClientGone,
     onBug,
@@ -212,8 +234,6 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
         arrivals,
         decide,
         routes,
-        forwarder,
-        usage,
         metrics,
         account,
         onBug,
@@ -224,24 +244,42 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     : null;
   lane?.takeFrom(server);
   countConnections(server, connections);
-  const internal = createInternalServer(metrics);
+  registerConnectionMetrics(metrics.registry, connections, websockets);
+  const verify = createVerify({
+    decide,
+    routes,
+    trustedProxies: config.trustedProxies,
+    stopping: () => stopping,
+    onAnswered: (asked, outcome, status, more) => {
+      if (more.code !== null) metrics.refused(more.code);
+      account(asked, outcome, status, more);
+    },
+    onBug,
+    now,
+    log,
+  });
+  const internal = createInternalServer(metrics, verify);
 
-  const release = async () => {
+  const shutDown = async () => {
     lane?.close();
     await routes.destroy();
+    unwatch();
     facts.stop();
     await usage.close();
     await accessLog?.close();
   };
+  let unwatch = () => {};
   let port: number;
   let internalPort: number;
   try {
     await facts.start();
+    // After the facts, which forget on the same notice what they knew before.
+    unwatch = await keystore.changes.subscribe((change) => websockets.changed(change));
     port = await listen(server, config.gatewayPort, config.host);
     internalPort = await listen(internal, config.internalPort, config.internalHost);
   } catch (error) {
     await stopListening(server, connections, 0);
-    await release();
+    await shutDown();
     throw error;
   }
   log.info({ host: config.host, port, internalPort }, 'The gateway is listening');
@@ -251,10 +289,10 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     connections.end();
     // Those who send requests here find out before they are turned away.
     await sleep(config.stopDelayMs);
+    websockets.closeAll();
     await stopListening(server, connections, config.drainMs);
-    await release();
-    internal.close();
-    internal.closeAllConnections();
+    await stopInternal(internal, INTERNAL_STOP_MS);
+    await shutDown();
     log.info('The gateway has stopped');
   };
   let closing: Promise<void> | undefined;

@@ -43,17 +43,26 @@ export class UsageRecorder {
     this.#timer.unref();
   }
 
-  /** Counts one request of a key, admitted or refused. */
-  count(facts: KeyFacts, admitted: boolean, now: number): void {
-    const hour = hourOf(now);
+  /** Counts one request of a key, admitted or refused. @param cost as how many an admitted one counts */
+  count(facts: KeyFacts, admitted: boolean, now: number, cost = 1): void {
+    const count = this.#of(facts, hourOf(now));
+    if (admitted) count.requests += cost;
+    else count.refused++;
+  }
+
+  /** Counts what a request turned out to cost beyond what was counted at that time; negative: takes it back. */
+  settle(facts: KeyFacts, difference: number, countedAt: number): void {
+    this.#of(facts, hourOf(countedAt)).requests += difference;
+  }
+
+  #of(facts: KeyFacts, hour: number): Count {
     let count = this.#current.get(facts.id);
     if (count === undefined || count.hour !== hour) {
       if (count !== undefined) this.#earlier.push(count);
       count = { keyId: facts.id, rootId: facts.rootId, hour, requests: 0, refused: 0 };
       this.#current.set(facts.id, count);
     }
-    if (admitted) count.requests++;
-    else count.refused++;
+    return count;
   }
 
   /** Changes whenever a write begins or ends; odd while one is under way. */
@@ -116,13 +125,18 @@ export class UsageRecorder {
 
   /** The rows to write, each with the count that it will be taken from; forgets counts that are empty. */
   #take(): Map<UsageRow, Count> {
-    this.#earlier = this.#earlier.filter(({ requests, refused }) => requests + refused > 0);
+    this.#earlier = this.#earlier.filter(isNotEmpty);
     const rows = new Map<UsageRow, Count>();
     for (const count of [...this.#earlier, ...this.#current.values()]) {
       const { keyId, hour, requests, refused } = count;
-      if (requests + refused > 0) rows.set({ keyId, hour, requests, refused }, count);
+      if (isNotEmpty(count)) rows.set({ keyId, hour, requests, refused }, count);
       else this.#current.delete(keyId);
     }
     return rows;
   }
+}
+
+/** Taking back can leave less than nothing, to be taken from what is in the ledger. */
+function isNotEmpty({ requests, refused }: Count): boolean {
+  return requests !== 0 || refused !== 0;
 }

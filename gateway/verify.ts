@@ -9,8 +9,8 @@ import type { Outcome } from './metrics.ts';
 import { rateLimitHeaders } from './ratelimit-headers.ts';
 import { type ProblemAnswer, problemAnswer, refusedAnswer } from './refusal.ts';
 import { requestIdOf } from './request-id.ts';
-import type { Routes } from './routes.ts';
-import type { UsageRecorder } from './usage-recorder.ts';
+import type { Route, Routes } from './routes.ts';
+import { release } from './spending.ts';
 import { type AskedAbout, readQuestion, type UnclearQuestion, type VerifyForm } from './verify-request.ts';
 
 /** A proxy that is not set up is one line in a while, not one for each request. */
@@ -19,7 +19,6 @@ const COMPLAINT_MS = 5000;
 export type VerifyOptions = {
   decide: Decide;
   routes: Pick<Routes, 'match'>;
-  usage: Pick<UsageRecorder, 'count'>;
   /** Proxies that may ask beside those of this machine. */
   trustedProxies: BlockList;
   stopping(): boolean;
@@ -46,7 +45,7 @@ export type Verify = (form: VerifyForm, req: IncomingMessage, res: ServerRespons
  * tells, and how many requests are under way.
  */
 export function createVerify(options: VerifyOptions): Verify {
-  const { decide, routes, usage, now, log } = options;
+  const { decide, routes, now, log } = options;
   const trustedProxies = withLoopback(options.trustedProxies);
   const peers = new WeakMap<Socket, Peer>();
   let complainedAt = Number.NEGATIVE_INFINITY;
@@ -112,12 +111,18 @@ export function createVerify(options: VerifyOptions): Verify {
     refuse(form, res, asked, code, problemAnswer(asked.requestId, code, detail, {}, headers));
   }
 
-  async function decideAndAnswer(form: VerifyForm, res: ServerResponse, asked: AskedAbout): Promise<void> {
+  async function decideAndAnswer(
+    form: VerifyForm,
+    res: ServerResponse,
+    asked: AskedAbout,
+    { policy }: Route,
+  ): Promise<void> {
     const time = now();
     const { head, address, requestId } = asked;
-    const decision = await decide({ credential: head.credential, address, now: time }, 'spend');
-    if (decision.key !== null) usage.count(decision.key, decision.allowed, time);
+    const decision = await decide({ credential: head.credential, address, policy, now: time }, 'spend');
     if (decision.allowed) {
+      // When the request itself is over, nobody says here.
+      release(decision);
       allow(res, asked, decision);
       return;
     }
@@ -161,7 +166,7 @@ export function createVerify(options: VerifyOptions): Verify {
     } else if (route.policy.access === 'public') {
       allow(res, asked, null);
     } else {
-      decideAndAnswer(form, res, asked).catch((error: unknown) => {
+      decideAndAnswer(form, res, asked, route).catch((error: unknown) => {
         options.onBug(asked, error);
         if (res.headersSent) res.destroy();
         else refuse(form, res, asked, 'internal_error', problemAnswer(requestId, 'internal_error'));

@@ -21,20 +21,17 @@ const MAX_WINDOW_SECONDS = 24 * 86_400;
 /** Stripe takes amounts of up to eight digits. */
 const MAX_UNIT_AMOUNT = 99_999_999;
 
-const windowSchema = z.strictObject({
-  requests: z.int().min(1).max(1_000_000_000),
-  per: z
-    .string()
-    .regex(
-      /^(second|minute|hour|day|[1-9][0-9]{0,5}[smhd])$/,
-      'is second, minute, hour, day, or a time such as 10s, 5m, 1h',
-    )
-    // A counter's end is a timer, and timers end at 2^31 ms; what lasts longer is what a quota is for.
-    .refine(
-      (per) => windowSeconds(per) <= MAX_WINDOW_SECONDS,
-      'is longer than 24 days: use `quota` for that',
-    ),
-});
+const amountSchema = z.int().min(1).max(1_000_000_000);
+const perSchema = z
+  .string()
+  .regex(
+    /^(second|minute|hour|day|[1-9][0-9]{0,5}[smhd])$/,
+    'is second, minute, hour, day, or a time such as 10s, 5m, 1h',
+  )
+  // Counters live in memory and end with the process; what lasts longer is what a quota is for.
+  .refine((per) => windowSeconds(per) <= MAX_WINDOW_SECONDS, 'is longer than 24 days: use `quota` for that');
+const windowSchema = z.strictObject({ requests: amountSchema, per: perSchema });
+const messageWindowSchema = z.strictObject({ messages: amountSchema, per: perSchema });
 const priceIdsSchema = z
   .array(z.string().regex(PRICE_ID_PATTERN, 'is a Stripe price id such as price_1AbC'))
   .default([]);
@@ -73,6 +70,7 @@ const planSchema = z.strictObject({
     .union([priceIdsSchema, z.strictObject({ test: priceIdsSchema, live: priceIdsSchema })])
     .default([]),
   limits: z.array(windowSchema).max(8).default([]),
+  websocket: z.strictObject({ messages: z.array(messageWindowSchema).max(8).default([]) }).optional(),
   quota: z
     .union([z.int().min(1), z.strictObject({ requests: z.int().min(1), per: z.enum(['month', 'purchase']) })])
     .optional(),
@@ -116,12 +114,19 @@ export function readPlanFile(
     return;
   }
   for (const [id, plan] of Object.entries(parsed.data.plans)) {
-    const limits = plan.limits.map(toWindow).sort((a, b) => a.seconds - b.seconds);
-    for (const [i, limit] of limits.entries()) {
-      if (limits[i + 1]?.seconds === limit.seconds) {
+    const limits = plan.limits.map(toWindow).sort(byLength);
+    const messages = (plan.websocket?.messages ?? [])
+      .map(({ messages: requests, per }) => toWindow({ requests, per }))
+      .sort(byLength);
+    for (const [where, windows] of [
+      ['limits', limits],
+      ['websocket.messages', messages],
+    ] as const) {
+      for (const [i, limit] of windows.entries()) {
+        if (windows[i + 1]?.seconds !== limit.seconds) continue;
         problems.push({
           variable: 'PLANS_FILE',
-          message: `${file}: plans.${id}.limits: two limits per ${limit.name}; keep one`,
+          message: `${file}: plans.${id}.${where}: two limits per ${limit.name}; keep one`,
         });
       }
     }
@@ -132,6 +137,7 @@ export function readPlanFile(
       hidden: plan.hidden,
       price: plan.price ? toPrice(plan.price) : null,
       limits,
+      messages,
       ...toQuota(plan.quota),
       perUnit: plan.per_unit,
       features: plan.features,
@@ -188,6 +194,10 @@ function windowSeconds(per: string): number {
     NAMED_WINDOWS[per as keyof typeof NAMED_WINDOWS] ??
     Number(per.slice(0, -1)) * UNIT_SECONDS[per.slice(-1) as keyof typeof UNIT_SECONDS]
   );
+}
+
+function byLength(a: Window, b: Window): number {
+  return a.seconds - b.seconds;
 }
 
 function toWindow(limit: { requests: number; per: string }): Window {

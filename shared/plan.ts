@@ -21,6 +21,8 @@ export type Plan = {
   price: Price | null;
   /** Sorted from the shortest window to the longest. Empty: no rate limit. */
   limits: readonly Window[];
+  /** Messages that clients may send over all WebSockets of a key, as `limits`. Empty: any number. */
+  messages: readonly Window[];
   /** Requests in each `quotaPer`; `null`: no quota. */
   quota: number | null;
   /** A calendar month (UTC), or everything a purchase buys: then the key is used up, and never renews. */
@@ -44,6 +46,7 @@ export const PLAN_DEFAULTS = {
   hidden: false,
   price: null,
   limits: [],
+  messages: [],
   quota: null,
   quotaPer: 'month',
   perUnit: false,
@@ -59,9 +62,14 @@ export function planFor(plan: Plan, quantity: number): Plan {
   if (!plan.perUnit || quantity <= 1) return plan;
   return {
     ...plan,
-    limits: plan.limits.map((limit) => ({ ...limit, requests: limit.requests * quantity })),
+    limits: multiplied(plan.limits, quantity),
+    messages: multiplied(plan.messages, quantity),
     quota: plan.quota === null ? null : plan.quota * quantity,
   };
+}
+
+function multiplied(windows: readonly Window[], quantity: number): Window[] {
+  return windows.map((window) => ({ ...window, requests: window.requests * quantity }));
 }
 
 /** A Stripe price and the plan it stands for; `mode` is `null` where it was mapped without one. */

@@ -18,6 +18,7 @@ const TABLE = {
   subscription_paused: [402, 'Subscription paused', 'Resume your subscription to use this key again.'],
   subscription_ended: [402, 'Subscription ended', 'Subscribe again on the pricing page to get a new key.'],
   feature_required: [403, 'Not included in the plan', 'Change to a plan that includes it.'],
+  address_not_allowed: [403, 'Address not allowed', 'Send the request from an address that the key is limited to, or ask the seller to allow yours.'],
   too_many_concurrent: [429, 'Too many requests at a time', 'Wait until one of your requests is answered, then send the next.'],
   rate_limited: [429, 'Rate limit exceeded', 'Wait for the time in Retry-After, or change to a plan with a higher limit.'],
   quota_exceeded: [429, 'Quota exceeded', 'Wait for the quota to renew, or change to a plan with a higher quota.'],

@@ -3,12 +3,10 @@ import { problemStatus } from '../../shared/problems.ts';
 import type { Arrivals } from '../arrivals.ts';
 import type { Decide } from '../decide.ts';
 import type { Arrival } from '../exchange.ts';
-import type { Forwarder } from '../forward.ts';
 import type { ListenerLimits } from '../listener.ts';
 import type { Metrics, Outcome } from '../metrics.ts';
 import { OWN_PATHS } from '../request.ts';
 import type { Route, Routes } from '../routes.ts';
-import type { UsageRecorder } from '../usage-recorder.ts';
 import { Lane } from './lane.ts';
 import { registerLaneMetrics } from './metrics.ts';
 
@@ -16,8 +14,6 @@ export type CreateLaneOptions = {
   arrivals: Arrivals;
   decide: Decide;
   routes: Pick<Routes, 'match'>;
-  forwarder: Pick<Forwarder, 'reaches'>;
-  usage: Pick<UsageRecorder, 'count'>;
   metrics: Metrics;
   /** Called for each request that ends in the lane. */
   account(
@@ -40,31 +36,28 @@ const SWEEP_MS = 250;
 
 /** The fast lane behind the same decisions, and with the same figures, as everything else. */
 export function createLane(options: CreateLaneOptions): Lane {
-  const { arrivals, decide, routes, forwarder, usage, metrics, account, limits, now } = options;
+  const { arrivals, decide, routes, metrics, account, limits, now } = options;
   const fits = new WeakMap<Route, boolean>();
 
-  function routeOf({ head, path, target }: Arrival): Route | null {
-    if (OWN_PATHS.has(path)) return null;
-    const route = routes.match(head.host, path);
-    if (route === undefined) return null;
+  function routeOf(arrival: Arrival): Route | null {
+    if (OWN_PATHS.has(arrival.path)) return null;
+    const route = routes.match(arrival.head.host, arrival.path);
+    if (typeof route === 'string') return null;
     let fit = fits.get(route);
     if (fit === undefined) {
       fit = isForTheLane(route);
       fits.set(route, fit);
     }
-    return fit && forwarder.reaches(route, target) ? route : null;
+    if (!fit) return null;
+    arrival.route = route;
+    return route;
   }
 
   const lane = new Lane({
     arrivals,
     routeOf,
-    decide({ head, address }) {
-      const time = now();
-      const decision = decide({ credential: head.credential, address, now: time }, 'spend');
-      return decision.then((decided) => {
-        if (decided.key !== null) usage.count(decided.key, decided.allowed, time);
-        return decided;
-      });
+    decide({ head, address }, { policy }) {
+      return decide({ credential: head.credential, address, policy, now: now() }, 'spend');
     },
     events: {
       upstreamAnswered: (milliseconds) => metrics.upstreamAnswered(milliseconds / 1000),
