@@ -2,7 +2,7 @@ import type { ChildProcess } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { freePort } from '../scripts/free-port.ts';
-import { filledIn, programFile } from './contenders/contender.ts';
+import { debianVersion, filledIn, programFile } from './contenders/contender.ts';
 import { nginxValues, startNginx } from './contenders/nginx.ts';
 import { startServer } from './processes.ts';
 
@@ -31,7 +31,11 @@ export async function startOrigin(
   if (programFile('nginx')) {
     const file = join(import.meta.dirname, 'origin.conf');
     const config = filledIn(file, { ...nginxValues(own, port), answer: ANSWER });
-    return { address, madeOf: 'nginx', child: await startNginx(config, own, port, core, started) };
+    return {
+      address,
+      madeOf: `nginx ${debianVersion('nginx')}`,
+      child: await startNginx(config, own, port, core, started),
+    };
   }
   const script = join(import.meta.dirname, 'origin-server.ts');
   const child = await startServer(['node', script, String(port)], port, core, started);
