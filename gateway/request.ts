@@ -3,7 +3,7 @@ import type { ProblemCode } from '../shared/problems.ts';
 import type { Arrivals } from './arrivals.ts';
 import { isPreflight, preflightHeaders } from './cors.ts';
 import type { Decide } from './decide.ts';
-import type { Decision } from './decision.ts';
+import type { Decision, Refused } from './decision.ts';
 import { closeAfter, type Exchange } from './exchange.ts';
 import { formFault } from './form.ts';
 import type { Forwarder } from './forward.ts';
@@ -78,6 +78,18 @@ export function createRequestListener(options: RequestOptions) {
     }
     if (decision.allowed) {
       forwarder.forward(exchange, route, decision);
+      return;
+    }
+    const { req, head } = exchange;
+    // What is here already of a body has not been read yet; when that is all of it, the connection can go on.
+    if (head.hasBody && head.contentLength === null && !req.complete)
+      setImmediate(refused, exchange, decision);
+    else refused(exchange, decision);
+  }
+
+  function refused(exchange: Exchange, decision: Refused): void {
+    if (exchange.res.destroyed) {
+      options.onClientGone(exchange);
       return;
     }
     answerRefused(exchange, decision);
