@@ -3,6 +3,7 @@ import type { ConnectionOptions } from 'node:tls';
 import { buildConnector, Pool } from 'undici';
 import { watchForBreak } from './broken-connection.ts';
 import { Circuit } from './circuit.ts';
+import { noticeResets } from './http2-resets.ts';
 import type { TlsSpec, UpstreamSpec } from './route-spec.ts';
 
 /**
@@ -50,6 +51,7 @@ export class Target {
     // Without another server to take its requests, trying a server rarely gains nothing.
     this.circuit = new Circuit(spec.circuit, spec.urls.length > 1);
     this.#spec = spec;
+    if (spec.http2) noticeResets();
     this.#dispatcher = this.#pool();
   }
 
