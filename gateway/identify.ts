@@ -71,6 +71,7 @@ export class Identify {
       }
     }
     this.misses++;
+    if (known === undefined && parseKey(presented) === undefined) return this.#malformed(address);
     return this.#look(presented, digest, known, address).catch((error: unknown) => this.#ours(error));
   }
 
@@ -87,8 +88,7 @@ export class Identify {
       this.#verified.delete(digest);
     }
     const parsed = parseKey(presented);
-    if (parsed === undefined)
-      return this.#bad(address, 'What was sent is not a whole key: its form or checksum is wrong.');
+    if (parsed === undefined) return this.#malformed(address);
     this.#mode ??= await this.#options.keystore.mode();
     if (this.#mode !== null && parsed.mode !== this.#mode) return wrongMode(parsed.mode, this.#mode);
     return this.#verify(parsed, digest, address);
@@ -157,11 +157,15 @@ export class Identify {
    * A wrong key, or one too many of them. Only keys that are refused anyway come here: a good key is never turned away
    * for what its neighbours behind the same address send.
    */
-  async #bad(address: string, detail: string): Promise<Refused> {
-    const wait = await this.#options.badKeys.waitSeconds(address);
+  #bad(address: string, detail: string): Refused {
+    const wait = this.#options.badKeys.waitSeconds(address);
     if (wait > 0) return refused('too_many_bad_keys', { retryAfterSeconds: wait });
     this.#options.badKeys.count(address);
     return refused('invalid_key', { detail });
+  }
+
+  #malformed(address: string): Refused {
+    return this.#bad(address, 'What was sent is not a whole key: its form or checksum is wrong.');
   }
 
   /** Whatever failed here is ours: the customer's key may well be good. */
