@@ -152,16 +152,16 @@ describe('clients that send wrong keys', () => {
     const badKeys = new BadKeys(100);
     for (let i = 0; i < 5000; i++) badKeys.count(`10.${i >> 8}.${i & 255}.1`);
     expect(badKeys.size).toBe(100);
-    expect(vi.getTimerCount()).toBe(100);
+    expect(vi.getTimerCount()).toBe(0);
   });
 
   it('are one client in one IPv6 /64, and are forgiven after a minute', async () => {
     vi.useFakeTimers();
     const badKeys = new BadKeys();
     for (let i = 0; i < 30; i++) badKeys.count(`2001:db8:1:2::${i}`);
-    expect(await badKeys.waitSeconds('2001:db8:1:2:ffff::1')).toBe(60);
-    expect(await badKeys.waitSeconds('2001:db8:1:3::1')).toBe(0);
+    expect(badKeys.waitSeconds('2001:db8:1:2:ffff::1')).toBe(60);
+    expect(badKeys.waitSeconds('2001:db8:1:3::1')).toBe(0);
     vi.advanceTimersByTime(60_000);
-    expect(await badKeys.waitSeconds('2001:db8:1:2::1')).toBe(0);
+    expect(badKeys.waitSeconds('2001:db8:1:2::1')).toBe(0);
   });
 });

@@ -65,7 +65,8 @@ class Replayed extends Duplex implements LinkUser {
 
   override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
     this.#conversation.link?.destroy();
-    done(error);
+    // As a socket, which has let go of what it was given before it is closed.
+    setImmediate(done, error);
   }
 
   onBytes(bytes: Buffer): void {
