@@ -1,26 +1,19 @@
 import type { Dispatcher } from 'undici';
+import { addFraming, sendableReason } from './answer-framing.ts';
 import type { Begun } from './begun.ts';
 import { isBreaking } from './broken-connection.ts';
-import {
-  announcedTrailers,
-  clientHeaders,
-  clientTrailers,
-  type ReceivedHeaders,
-  responseHeaders,
-} from './client-headers.ts';
+import { clientHeaders, clientTrailers, type ReceivedHeaders, responseHeaders } from './client-headers.ts';
 import type { Allowed } from './decision.ts';
 import { closeAfter, type Exchange } from './exchange.ts';
 import type { ForwardEvents } from './forward.ts';
 import { connectionBroke, failureOf, isServersFault } from './forward-failure.ts';
-import { RequestBody } from './request-body.ts';
+import { lingerOverBody, RequestBody } from './request-body.ts';
 import type { Route } from './routes.ts';
 import type { Target, WaitingRequest } from './upstream-group.ts';
 import { upstreamHeaders, upstreamTarget } from './upstream-headers.ts';
 
 /** Up to this size a body is worth copying to save a write. */
 const ONE_WRITE_BYTES = 16 * 1024;
-/** How long a client may go on sending a body that the upstream answered without. */
-const LINGER_MS = 1000;
 
 /**
  * One request on its way upstream and its answer on the way back.
@@ -46,7 +39,7 @@ export class Forwarding implements Dispatcher.DispatchHandler, WaitingRequest {
   #asked = 0;
   #answering = false;
   #over = false;
-  /** From the head of the answer until the end of the tick: what comes meanwhile is sent in one piece. */
+  /** From the head of the answer until all that arrived at that moment was read: what comes meanwhile is sent in one piece. */
   #waiting = false;
   #held: Buffer | null = null;
 
@@ -125,17 +118,14 @@ export class Forwarding implements Dispatcher.DispatchHandler, WaitingRequest {
     this.#events.upstreamAnswered(performance.now() - this.#startedAt);
     this.#route.group.succeeded(this.#target as Target);
     const headers = clientHeaders(received, this.#exchange, this.#route, this.#allowed);
-    if (mayBeChunked(this.#exchange, status)) {
-      const announced = announcedTrailers(received, this.#route);
-      if (announced !== '' && !has(headers, 'content-length')) headers.push('Trailer', announced);
-    } else if (status === 204) drop(headers, 'content-length'); // RFC 9110 section 8.6
+    addFraming(headers, received, this.#route, req, status);
     if (this.#events.stopping() && closeAfter(this.#exchange)) headers.push('Connection', 'close');
     this.#status = status;
-    res.writeHead(status, sendableReason(statusMessage), headers);
+    res.writeHead(status, sendableReason(status, statusMessage), headers);
     this.#answering = true;
     // A small body usually came in the same packet and goes out with the headers. If not, nothing waits for it.
     this.#waiting = true;
-    process.nextTick(flush, this);
+    if (begun.push(this) === 1) setImmediate(flushBegun);
   }
 
   onResponseData(_controller: Dispatcher.DispatchController, chunk: Buffer): void {
@@ -151,6 +141,7 @@ export class Forwarding implements Dispatcher.DispatchHandler, WaitingRequest {
   onResponseEnd(controller: Dispatcher.DispatchController): void {
     if (this.#over) return;
     if (isBreaking()) {
+      this.flush();
       this.#breakOff();
       this.#finish('truncated');
       return;
@@ -174,6 +165,7 @@ export class Forwarding implements Dispatcher.DispatchHandler, WaitingRequest {
   onResponseError(_controller: Dispatcher.DispatchController | null, error: Error): void {
     if (this.#over) return;
     if (this.#answering) {
+      this.flush();
       this.#breakOff();
       this.#finish('truncated');
       return;
@@ -296,48 +288,22 @@ export class Forwarding implements Dispatcher.DispatchHandler, WaitingRequest {
 /** RFC 9110 section 9.2.2. */
 const IDEMPOTENT = new Set(['GET', 'HEAD', 'OPTIONS', 'PUT', 'DELETE', 'TRACE']);
 
-/** Whether the answer to this client may come in chunks, with trailers after them (RFC 9112 section 6.3). */
-function mayBeChunked({ req }: Exchange, status: number): boolean {
-  return req.httpVersionMinor > 0 && req.method !== 'HEAD' && status !== 204 && status !== 304;
-}
+/** Answers that began since everybody was last looked after. One callback for all of them, not one for each. */
+let begun: Forwarding[] = [];
 
-/** The upstream's reason phrase, or Node's own where it is not of the form RFC 9112 section 4 gives it. */
-function sendableReason(reason: string | undefined): string {
-  return reason !== undefined && /^[\t\x20-\x7e\x80-\xff]*$/.test(reason) ? reason : '';
-}
-
-function flush(forwarding: Forwarding): void {
-  forwarding.flush();
+function flushBegun(): void {
+  const all = begun;
+  begun = [];
+  for (const forwarding of all) forwarding.flush();
 }
 
 function askAgain(forwarding: Forwarding, tried: Target, error: Error): void {
   forwarding.askAgain(tried, error);
 }
 
-/** Takes what the client still sends, for a moment, so that it reads the answer; then the connection ends. */
-function lingerOverBody(req: Exchange['req'], socket: Exchange['socket']): void {
-  const timer = setTimeout(() => socket.destroy(), LINGER_MS);
-  timer.unref();
-  req.once('end', () => clearTimeout(timer));
-  req.resume();
-}
-
 class ClientGone extends Error {
   constructor() {
     super('The client closed the connection');
     this.name = 'ClientGone';
-  }
-}
-
-/** Whether there is a line of this name, given in lower case. */
-function has(headers: readonly string[], name: string): boolean {
-  for (let i = 0; i < headers.length; i += 2) if ((headers[i] as string).toLowerCase() === name) return true;
-  return false;
-}
-
-/** Takes out all lines of this name, given in lower case. */
-function drop(headers: string[], name: string): void {
-  for (let i = headers.length - 2; i >= 0; i -= 2) {
-    if ((headers[i] as string).toLowerCase() === name) headers.splice(i, 2);
   }
 }

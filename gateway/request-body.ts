@@ -1,4 +1,5 @@
 import type { IncomingMessage } from 'node:http';
+import type { Socket } from 'node:net';
 import { Readable } from 'node:stream';
 import { MalformedBody } from './connection-fault.ts';
 
@@ -55,4 +56,15 @@ export class RequestBody extends Readable {
   readonly #onEnd = (): void => {
     this.push(null);
   };
+}
+
+/** How long a client may go on sending a body that the upstream answered without. */
+const LINGER_MS = 1000;
+
+/** Takes what the client still sends, for a moment, so that it reads the answer; then the connection ends. */
+export function lingerOverBody(req: IncomingMessage, socket: Socket): void {
+  const timer = setTimeout(() => socket.destroy(), LINGER_MS);
+  timer.unref();
+  req.once('end', () => clearTimeout(timer));
+  req.resume();
 }
