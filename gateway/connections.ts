@@ -75,6 +75,7 @@ export class Connections {
       closing: false,
       ending: this.#ending,
       faulted: false,
+      upgrade: null,
       underWay: null,
       begun: null,
       taken: { bytes: 0, at: now },

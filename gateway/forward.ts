@@ -4,6 +4,7 @@ import type { Exchange } from './exchange.ts';
 import type { ForwardFailure } from './forward-failure.ts';
 import { Forwarding } from './forwarding.ts';
 import type { Route } from './routes.ts';
+import type { WebSockets } from './websockets.ts';
 
 /** What the listener wants to know of a forwarded request. Exactly one of `finished` and `failed` is called, once. */
 export type ForwardEvents = {
@@ -22,25 +23,14 @@ export type ForwardEvents = {
   stopping(): boolean;
 };
 
-/** `..` as a path segment, also percent-encoded or with parameters (`..;`): with it a request could leave the path that `UPSTREAM_URL` names. */
-const DOT_SEGMENTS = /(?:^|[/\\]|%2f|%5c)(?:\.|%2e){2}(?:$|[/\\?#;]|%2f|%5c|%3b)/i;
-
 /** Sends requests on to the servers of their routes. */
 export class Forwarder {
   readonly #events: ForwardEvents;
+  readonly #websockets: Pick<WebSockets, 'forward'>;
 
-  constructor(events: ForwardEvents) {
+  constructor(events: ForwardEvents, websockets: Pick<WebSockets, 'forward'>) {
     this.#events = events;
-  }
-
-  /**
-   * Whether a target can be sent to the route it matched: not where it could leave the path that the route and its
-   * servers' URLs name.
-   */
-  reaches({ path, rewrite, group }: Route, target: string): boolean {
-    if (path === '/' && rewrite === null && group.targets.every(({ basePath }) => basePath === ''))
-      return true;
-    return !DOT_SEGMENTS.test(target.split('?', 1)[0] as string);
+    this.#websockets = websockets;
   }
 
   /**
@@ -50,6 +40,7 @@ export class Forwarder {
    * @param asked the server that was asked for it before, in the fast lane
    */
   forward(exchange: Exchange, route: Route, allowed: Allowed | null, asked?: Begun['asked']): void {
-    new Forwarding(exchange, route, allowed, this.#events).start(asked);
+    if (exchange.connection.upgrade !== null) this.#websockets.forward(exchange, route, allowed);
+    else new Forwarding(exchange, route, allowed, this.#events).start(asked);
   }
 }

@@ -1,5 +1,10 @@
 import { FORM_FAULTS, type FormFault, isHost, MAX_HEADER_LINES } from './form.ts';
-import { type Credential, foreignAuthorizations, presentedKey } from './presented-key.ts';
+import {
+  type Credential,
+  foreignAuthorizations,
+  presentedKey,
+  withoutOurProtocols,
+} from './presented-key.ts';
 
 /** What the gateway needs of a request's headers, from one pass over them. */
 export type RequestHead = {
@@ -45,6 +50,7 @@ const ENDS_HERE = new Set([
   'x-api-key',
   'x-request-id',
   'x-real-ip',
+  'sec-websocket-protocol',
   'forwarded',
 ]);
 const OURS = /^x-(?:consumer|credential|forwarded)-/;
@@ -132,6 +138,11 @@ export function readRequestHead(raw: readonly string[]): RequestHead {
       case 'x-request-id':
         head.requestId = value;
         break;
+      case 'sec-websocket-protocol': {
+        const others = withoutOurProtocols(value, apiKeys);
+        if (others !== '') endToEnd.push(name, others);
+        break;
+      }
       case 'content_length':
       case 'transfer_encoding':
         head.fault ??= FORM_FAULTS.underscoredFraming;

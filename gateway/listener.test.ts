@@ -34,8 +34,8 @@ describe('what is no request', () => {
     ],
     ['CONNECT', 'CONNECT other:443 HTTP/1.1\r\nHost: other:443\r\n\r\n', problem(405, 'method_not_allowed')],
     [
-      'a WebSocket',
-      'GET /ws HTTP/1.1\r\nHost: h\r\nConnection: Upgrade, close\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\r\n',
+      'a WebSocket with POST',
+      'POST /ws HTTP/1.1\r\nHost: h\r\nConnection: Upgrade, close\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\r\n',
       problem(501, 'upgrade_not_supported'),
     ],
     [

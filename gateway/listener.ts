@@ -3,6 +3,7 @@ import { type AddressInfo, Server as NetServer, type Socket } from 'node:net';
 import { onConnectionFault } from './connection-fault.ts';
 import type { ConnectionLimits, Connections } from './connections.ts';
 import { rawProblem, sendAndClose } from './refusal.ts';
+import { acceptWebSockets, isHandshake } from './websockets.ts';
 
 /** Bounds on how a client may talk to us, in milliseconds and bytes. */
 export type ListenerLimits = Omit<ConnectionLimits, 'maxConnections' | 'maxConnectionsPerAddress'> & {
@@ -49,6 +50,7 @@ export function createListener(
     keepAliveInitialDelay: limits.idleMs,
     // Answered with a problem.
     requireHostHeader: false,
+    shouldUpgradeCallback: (req) => isHandshake(req, connections),
   });
   // By default, lines beyond 2000 are left out without a word. Too many are refused.
   server.maxHeadersCount = 0;
@@ -56,6 +58,7 @@ export function createListener(
   // Whether the body is wanted at all is decided first; forwarding says "100 Continue".
   server.on('checkContinue', onRequest);
   server.on('checkExpectation', onRequest);
+  acceptWebSockets(server, connections, onRequest);
   server.on('connect', (_req, socket) => {
     sendAndClose(socket as Socket, rawProblem('method_not_allowed', 'CONNECT is not for an API.'));
   });

@@ -8,6 +8,9 @@ export type Credential =
 
 const NONE: Credential = { kind: 'none' };
 const CONFLICT: Credential = { kind: 'conflict' };
+/** The subprotocol that the gateway answers with when the server chooses none. */
+export const OUR_PROTOCOL = 'tollgate';
+const KEY_PROTOCOL = 'tollgate.key.';
 const BEARER = /^bearer[ \t]+(.*)$/i;
 
 /**
@@ -40,6 +43,24 @@ export function foreignAuthorizations(authorizations: readonly string[], credent
     (value) =>
       bearerToken(value) === undefined && !(credential.kind === 'key' && value.includes(credential.text)),
   );
+}
+
+/**
+ * What may go upstream of an offer of WebSocket subprotocols. A browser cannot set headers on a WebSocket, so the key may
+ * be one of the subprotocols: `new WebSocket(url, ['tollgate', 'tollgate.key.' + key])`. Beside it stands one that can be
+ * chosen: browsers insist on it, and a key is not to be repeated in an answer.
+ *
+ * @param keys where keys that are found are put
+ */
+export function withoutOurProtocols(offer: string, keys: string[]): string {
+  if (!offer.includes(OUR_PROTOCOL)) return offer;
+  const others: string[] = [];
+  for (const entry of offer.split(',')) {
+    const protocol = entry.trim();
+    if (protocol.startsWith(KEY_PROTOCOL)) keys.push(protocol.slice(KEY_PROTOCOL.length));
+    else if (protocol !== OUR_PROTOCOL) others.push(protocol);
+  }
+  return others.join(', ');
 }
 
 function bearerToken(value: string): string | undefined {

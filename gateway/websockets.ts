@@ -1,0 +1,140 @@
+import { type IncomingMessage, type Server, ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
+import type { Connections } from './connections.ts';
+import type { Allowed } from './decision.ts';
+import type { Connection, Exchange } from './exchange.ts';
+import type { ForwardEvents } from './forward.ts';
+import type { KeyStanding } from './key-standing.ts';
+import { OpenWebSocket } from './open-websocket.ts';
+import type { Route } from './routes.ts';
+import { CLOSE_GOING_AWAY, CLOSE_POLICY_VIOLATION } from './websocket-frames.ts';
+import { WebSocketHandshake } from './websocket-handshake.ts';
+
+export type WebSocketOptions = {
+  events: ForwardEvents;
+  standing: Pick<KeyStanding, 'whyNot'>;
+  /**
+   * Counts a message of a client against its plan's budget. Returns whether there was room for it; `null` when the plan
+   * has no such budget, and messages need not be told apart.
+   */
+  messageBudget(allowed: Allowed): (() => boolean) | null;
+};
+
+/** How often it is looked at whether keys may still be used: notices of changes come in between, the end of a time does not. */
+const LOOK_MS = 500;
+
+type Held = { websocket: OpenWebSocket; features: readonly string[] };
+
+/** The WebSockets that are open, by the key that opened them. */
+export class WebSockets {
+  readonly #options: WebSocketOptions;
+  readonly #open = new Set<OpenWebSocket>();
+  readonly #byKey = new Map<string, Set<Held>>();
+  readonly #timer: NodeJS.Timeout;
+  #stopping = false;
+
+  constructor(options: WebSocketOptions) {
+    this.#options = options;
+    this.#timer = setInterval(() => this.#look(this.#byKey.keys()), LOOK_MS);
+    this.#timer.unref();
+  }
+
+  get count(): number {
+    return this.#open.size;
+  }
+
+  /** Sends a handshake on. @param allowed `null` on a public route */
+  forward(exchange: Exchange, route: Route, allowed: Allowed | null): void {
+    const clientBytes = exchange.connection.upgrade as Buffer;
+    const { events, messageBudget } = this.#options;
+    new WebSocketHandshake(exchange, route, allowed, events, (handshake, client, upstream, upstreamBytes) => {
+      const budget = allowed === null ? null : messageBudget(allowed);
+      const websocket = new OpenWebSocket(client, upstream, budget, () => {
+        this.#open.delete(websocket);
+        if (allowed !== null) this.#forget(allowed.key.id, held);
+        handshake.finish('complete');
+      });
+      const held = { websocket, features: route.policy.features };
+      this.#open.add(websocket);
+      websocket.start(clientBytes, upstreamBytes);
+      if (this.#stopping) websocket.close(CLOSE_GOING_AWAY, 'restarting');
+      if (allowed === null) return;
+      const { id } = allowed.key;
+      const others = this.#byKey.get(id);
+      if (others) others.add(held);
+      else this.#byKey.set(id, new Set([held]));
+      // What changed while the handshake was under way is known by now.
+      this.#look([id]);
+    }).start();
+  }
+
+  /** Something may have changed about these keys. */
+  changed(keys: Iterable<string> | 'everything'): void {
+    this.#look(keys === 'everything' ? this.#byKey.keys() : keys);
+  }
+
+  /** Closes all of them. */
+  closeAll(): void {
+    this.#stopping = true;
+    clearInterval(this.#timer);
+    for (const websocket of this.#open) websocket.close(CLOSE_GOING_AWAY, 'restarting');
+  }
+
+  #look(keys: Iterable<string>): void {
+    for (const id of keys) {
+      for (const held of this.#byKey.get(id) ?? []) {
+        const reason = this.#options.standing.whyNot(id, held.features);
+        if (reason instanceof Promise) void reason.then((late) => end(held, late));
+        else end(held, reason);
+      }
+    }
+  }
+
+  #forget(id: string, held: Held): void {
+    const others = this.#byKey.get(id);
+    others?.delete(held);
+    if (others?.size === 0) this.#byKey.delete(id);
+  }
+}
+
+function end({ websocket }: Held, reason: string | null): void {
+  if (reason !== null) websocket.close(CLOSE_POLICY_VIOLATION, reason);
+}
+
+/**
+ * Has the handshakes of WebSockets go the way of every other request, with a response of their own, since the connection is
+ * no longer `node:http`'s. Other offers to upgrade are ignored, as RFC 9110 section 7.8 allows.
+ */
+export function acceptWebSockets(
+  server: Server,
+  connections: Pick<Connections, 'get'>,
+  onRequest: (req: IncomingMessage, res: ServerResponse) => void,
+): void {
+  server.on('upgrade', (req: IncomingMessage, stream, head: Buffer) => {
+    const socket = stream as Socket;
+    const connection = connections.get(socket) as Connection;
+    socket.on('error', () => socket.destroy());
+    connection.upgrade = head;
+    connection.ending = true;
+    const res = new ServerResponse(req);
+    res.shouldKeepAlive = false;
+    res.assignSocket(socket);
+    res.once('finish', () => {
+      res.detachSocket(socket);
+      socket.destroySoon();
+    });
+    onRequest(req, res);
+  });
+}
+
+/** Whether a request is the handshake of a WebSocket (RFC 6455 section 4.1), and the only one under way on its connection. */
+export function isHandshake(req: IncomingMessage, connections: Pick<Connections, 'get'>): boolean {
+  return (
+    req.method === 'GET' &&
+    req.httpVersion === '1.1' &&
+    req.headers.upgrade?.toLowerCase() === 'websocket' &&
+    req.headers['content-length'] === undefined &&
+    req.headers['transfer-encoding'] === undefined &&
+    connections.get(req.socket)?.busy === 0
+  );
+}
