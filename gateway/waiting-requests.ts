@@ -33,7 +33,7 @@ export class WaitingRequests<T> {
   add(waiter: Waiter<T>): boolean {
     if (this.#deadlines.size >= this.#limit) return false;
     this.#deadlines.set(waiter, performance.now() + this.#timeoutMs);
-    this.#timer ??= setTimeout(this.#sweep, this.#timeoutMs);
+    this.#timer ??= setTimeout(this.#sweep, this.#timeoutMs).unref();
     return true;
   }
 
@@ -62,7 +62,7 @@ export class WaitingRequests<T> {
     for (const [waiter, deadline] of this.#deadlines) {
       // Timers may fire up to a millisecond early.
       if (deadline > now + 1) {
-        this.#timer ??= setTimeout(this.#sweep, deadline - now);
+        this.#timer ??= setTimeout(this.#sweep, deadline - now).unref();
         return;
       }
       this.#deadlines.delete(waiter);
