@@ -7,7 +7,14 @@ import { EffectivePlans } from './effective-plans.ts';
 import { type Identify, wrongMode } from './identify.ts';
 import { quotaUsedUp, tooManyConcurrent, windowFull } from './limit-refusals.ts';
 import type { WindowsSpent } from './limits.ts';
-import { type BuyerPages, featureRequired, missingFeatures, noAccess } from './no-access.ts';
+import {
+  addressNotAllowed,
+  type BuyerPages,
+  featureRequired,
+  isAllowedFrom,
+  missingFeatures,
+  noAccess,
+} from './no-access.ts';
 import type { Credential } from './presented-key.ts';
 import type { RoutePolicy } from './route-spec.ts';
 import type { Counters } from './spending.ts';
@@ -66,13 +73,14 @@ export function createDecide(options: Options): Decide {
   }
 
   /** Whether the key may do this at all, whatever its limits leave. */
-  function entitled(key: KeyFacts, { policy, now }: Ask): Allowed | Refused {
+  function entitled(key: KeyFacts, { policy, address, now }: Ask): Allowed | Refused {
     const { mode } = identify;
     if (mode !== null && key.mode !== mode) return { ...wrongMode(key.mode, mode), key };
     const plan = plans.of(key);
     const access = accessOf(key, key.subscription, plan ?? {}, now);
     if (access.state !== 'active') return noAccess(access.code, key, pages);
     if (plan === undefined) return planMissing(key);
+    if (!isAllowedFrom(key, address)) return addressNotAllowed(key, address);
     if (policy.features.length > 0) {
       const missing = missingFeatures(policy.features, plan, key);
       if (missing.length > 0) return featureRequired(missing, plan, key, pages);

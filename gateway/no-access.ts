@@ -1,5 +1,7 @@
+import type { BlockList } from 'node:net';
 import type { KeyFacts } from '../keystore/keystore.ts';
 import { REPLACED_AND_OVER, REVOKED_BECAUSE } from '../shared/access.ts';
+import { addressesIn, isAmong } from '../shared/address-ranges.ts';
 import type { Plan } from '../shared/plans.ts';
 import { type ProblemCode, problemStatus } from '../shared/problems.ts';
 import { type Refused, refused } from './decision.ts';
@@ -48,5 +50,26 @@ export function featureRequired(
     key,
     detail: `The plan ${plan.name} does not include ${named}.`,
     extensions: { missing_features: missing, manage_url: manageUrl },
+  });
+}
+
+const allowedOf = new WeakMap<KeyFacts, BlockList>();
+
+/** Whether a key may be used from an address. */
+export function isAllowedFrom(key: KeyFacts, address: string): boolean {
+  if (key.allowedAddresses === null) return true;
+  let addresses = allowedOf.get(key);
+  if (addresses === undefined) {
+    addresses = addressesIn(key.allowedAddresses);
+    allowedOf.set(key, addresses);
+  }
+  return isAmong(addresses, address);
+}
+
+/** The key is limited to other addresses. The one that is seen is named: behind a proxy it may not be the client's. */
+export function addressNotAllowed(key: KeyFacts, address: string): Refused {
+  return refused('address_not_allowed', {
+    key,
+    detail: `This key may not be used from ${address === '' ? 'an unknown address' : address}.`,
   });
 }

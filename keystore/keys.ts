@@ -24,6 +24,8 @@ export type KeyFacts = {
   revokedAt: number | null;
   revokedReason: RevocationReason | null;
   disputedSince: number | null;
+  /** Addresses and ranges it may be used from; `null`: any. */
+  allowedAddresses: readonly string[] | null;
   /** When the gateway first saw it; `null`: not yet. */
   firstUsedAt: number | null;
   /** The key that rotation made of this one. */
@@ -94,6 +96,7 @@ export async function factsOf(
     revokedAt: row.revoked_at,
     revokedReason: row.revoked_reason,
     disputedSince: row.disputed_since,
+    allowedAddresses: row.allowed_addresses ? (JSON.parse(row.allowed_addresses) as string[]) : null,
     firstUsedAt: row.first_used_at,
     replacedBy: row.replaced_by,
     subscription:
@@ -157,6 +160,7 @@ export async function insertKey(
       quantity: 1,
       name: null,
       disputed_since: null,
+      allowed_addresses: null,
       first_used_at: null,
       created_at: now,
       expires_at: null,
@@ -251,6 +255,35 @@ export async function revokeInStep(
     details: { reason: input.reason },
   });
   await step.changed([input.id]);
+}
+
+/**
+ * Says from which addresses and ranges a key may be used, everywhere within a second. Its replacements by rotation have
+ * the same.
+ *
+ * @param input.addresses valid ones; `null`: any
+ */
+export async function allowAddresses(
+  store: Store,
+  input: { id: string; addresses: readonly string[] | null; actor: string },
+): Promise<'allowed' | 'not_found'> {
+  return inOneStep(store, async (step) => {
+    const { addresses, id, actor } = input;
+    const { numUpdatedRows } = await step.trx
+      .updateTable('keys')
+      .set({ allowed_addresses: addresses && JSON.stringify(addresses) })
+      .where('id', '=', id)
+      .executeTakeFirstOrThrow();
+    if (numUpdatedRows === 0n) return 'not_found';
+    await step.audit({
+      actor,
+      action: 'key.addresses_allowed',
+      keyId: id,
+      details: { addresses: addresses ?? 'any' },
+    });
+    await step.changed([id]);
+    return 'allowed';
+  });
 }
 
 export type RotatedKey = CreatedKey & {

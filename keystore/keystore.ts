@@ -138,6 +138,7 @@ export async function openKeystore(options: KeystoreOptions) {
     createKeys: bind(keys.createKeys),
     revokeKey: bind(keys.revokeKey),
     rotateKey: bind(keys.rotateKey),
+    allowAddresses: bind(keys.allowAddresses),
     upgradeKeyHash: bind(keys.upgradeKeyHash),
     listKeys: bind(records.listKeys),
     findKey: bind(records.findKey),

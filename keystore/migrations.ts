@@ -241,5 +241,10 @@ export function migrations({ autoId }: MigrationDialect): Record<string, Migrati
         await db.schema.createIndex('recoveries_expiry').on('recoveries').column('expires_at').execute();
       },
     },
+    '0003_allowed_addresses': {
+      async up(db: Kysely<unknown>) {
+        await db.schema.alterTable('keys').addColumn('allowed_addresses', 'text').execute();
+      },
+    },
   };
 }

@@ -97,6 +97,8 @@ export type KeyTable = {
   quantity: number;
   /** Since when a payment for it has been in dispute, while one is. */
   disputed_since: number | null;
+  /** Addresses and ranges it may be used from, as a JSON list; `null`: any. */
+  allowed_addresses: string | null;
   /** When the gateway first saw it. */
   first_used_at: number | null;
   name: string | null;

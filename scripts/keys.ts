@@ -1,6 +1,7 @@
 import { Command } from 'commander';
 import type { KeyRecord } from '../keystore/keystore.ts';
 import { accessOf } from '../shared/access.ts';
+import { isAddressOrRange } from '../shared/address-ranges.ts';
 import type { Config } from '../shared/config.ts';
 import type { Mode } from '../shared/keys.ts';
 import { actor, duration, fail, print, run, table, withKeystore } from './command.ts';
@@ -47,6 +48,14 @@ program
   )
   .option('--json', 'print JSON')
   .action(rotate);
+program
+  .command('allow <id> [addresses...]')
+  .description(
+    'Limit a key to IP addresses and ranges, everywhere within a second; those named replace the ones before.',
+  )
+  .option('--any', 'from any address again')
+  .option('--json', 'print JSON')
+  .action(allow);
 await run(program);
 
 type Json = { json?: boolean };
@@ -95,7 +104,7 @@ async function list(options: Json & { plan?: string; find?: string; limit: numbe
     else if (keys.length === 0) console.log('No keys.');
     else {
       table(
-        ['KEY ID', 'ENDS IN', 'STATE', 'PLAN', 'CUSTOMER', 'THIS MONTH', 'CREATED'],
+        ['KEY ID', 'ENDS IN', 'STATE', 'PLAN', 'CUSTOMER', 'THIS MONTH', 'CREATED', 'FROM'],
         keys.map((key) => [
           key.id,
           `…${key.lastFour}`,
@@ -104,6 +113,7 @@ async function list(options: Json & { plan?: string; find?: string; limit: numbe
           key.email ?? key.name ?? '-',
           key.usedThisMonth.toLocaleString('en'),
           day(key.createdAt),
+          key.allowedAddresses?.join(' ') ?? 'anywhere',
         ]),
       );
     }
@@ -175,6 +185,20 @@ async function rotate(id: string, options: Json & { overlap: number }): Promise<
   });
 }
 
+async function allow(id: string, addresses: string[], options: Json & { any?: boolean }): Promise<void> {
+  if (options.any ? addresses.length > 0 : addresses.length === 0)
+    fail('Name the addresses, such as 192.0.2.0/24 2001:db8::/32, or say --any.');
+  const wrong = addresses.find((address) => !isAddressOrRange(address));
+  if (wrong !== undefined) fail(`"${wrong}" is neither an IP address nor a range such as 192.0.2.0/24.`);
+  const allowed = options.any ? null : [...new Set(addresses)];
+  await withKeystore(async (keystore) => {
+    const outcome = await keystore.allowAddresses({ id, addresses: allowed, actor });
+    if (outcome === 'not_found') fail(`There is no key with the id "${id}".`);
+    if (options.json) print({ key_id: id, allowed_addresses: allowed });
+    else console.log(`Key ${id} may be used from ${allowed?.join(', ') ?? 'any address'}.`);
+  });
+}
+
 function stateOf(key: KeyRecord, config: Config): string {
   return accessOf(key, key.subscription, config.plans.plan(key.planId) ?? {}, Date.now()).state;
 }
@@ -199,6 +223,7 @@ function toJson(key: KeyRecord, config: Config): Record<string, string | number 
     quantity: key.quantity,
     disputed_since: key.disputedSince && time(key.disputedSince),
     used_this_month: key.usedThisMonth,
+    allowed_addresses: key.allowedAddresses?.join(' ') ?? null,
     first_used_at: key.firstUsedAt && time(key.firstUsedAt),
     created_at: time(key.createdAt),
     expires_at: key.expiresAt && time(key.expiresAt),

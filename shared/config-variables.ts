@@ -1,5 +1,5 @@
-import { isIP } from 'node:net';
 import { z } from 'zod';
+import { isAddressOrRange } from './address-ranges.ts';
 import { KEY_PREFIX_PATTERN } from './keys.ts';
 
 const port = z.coerce
@@ -36,6 +36,7 @@ export const variables = {
     example: 'sqlite:/var/lib/tollgate/keystore.sqlite',
   },
   UPSTREAM_URL: { schema: httpUrl.optional(), example: 'http://127.0.0.1:3000' },
+  ROUTES_FILE: { schema: z.string().min(1).optional(), example: './routes.yaml' },
   UPSTREAM_TIMEOUT_SECONDS: {
     schema: z.coerce.number({ error: 'is not a number of seconds' }).min(1).max(3600).default(60),
     example: '60',
@@ -210,14 +211,4 @@ function isSmtpUrl(text: string): boolean {
 function isMailbox(text: string): boolean {
   const [, address = text] = /^[^<>"\r\n]{1,100}<([^<>\s]+)>$/.exec(text) ?? [];
   return z.email().safeParse(address).success;
-}
-
-function isAddressOrRange(text: string): boolean {
-  const [address = '', bits, ...rest] = text.split('/');
-  const family = isIP(address);
-  if (family === 0 || rest.length > 0) return false;
-  return (
-    bits === undefined ||
-    (/^[0-9]{1,3}$/.test(bits) && Number(bits) >= 1 && Number(bits) <= (family === 4 ? 32 : 128))
-  );
 }

@@ -1,7 +1,8 @@
-import { readFileSync } from 'node:fs';
-import { BlockList, isIP } from 'node:net';
+import { existsSync, readFileSync } from 'node:fs';
+import { type BlockList, isIP } from 'node:net';
 import { dirname, isAbsolute, resolve } from 'node:path';
 import type { z } from 'zod';
+import { addressesIn } from './address-ranges.ts';
 import { variables } from './config-variables.ts';
 import type { Mode } from './keys.ts';
 import { redact } from './log.ts';
@@ -49,8 +50,10 @@ export type Config = {
   keystoreUrl: string;
   /** The folder of the keystore: generated secrets and logs of local runs lie here too. */
   dataDir: string;
-  /** `null`: the built-in demo API. */
+  /** `null`: the routes file says where requests go, or without one the built-in demo API takes them. */
   upstreamUrl: string | null;
+  /** Path of the routes file; `null`: there is none. */
+  routesFile: string | null;
   upstreamTimeoutMs: number;
   /** `null`: no key given; `npm start` uses the sandbox. */
   stripe: StripeConfig | null;
@@ -107,6 +110,8 @@ export class ConfigError extends Error {
   }
 }
 
+const DEFAULT_ROUTES_FILE = './routes.yaml';
+
 type Env = Readonly<Record<string, string | undefined>>;
 
 type Values = { [Name in keyof typeof variables]: z.output<(typeof variables)[Name]['schema']> };
@@ -144,8 +149,7 @@ export function loadConfig(env: Env, service: Service): Config {
 
   const dataDir = dirname(sqlitePath(values.KEYSTORE_URL));
   const generated = values.TOLLGATE_SECRET === undefined ? localServerSecret(dataDir) : null;
-  const trustedProxies = new BlockList();
-  for (const entry of values.TRUSTED_PROXIES) addToBlockList(trustedProxies, entry);
+  const trustedProxies = addressesIn(values.TRUSTED_PROXIES);
   const [memoryKib, passes, lanes] = values.KEY_HASH;
   const localBillingUrl = `http://${urlHost(values.HOST)}:${values.BILLING_PORT}`;
   return {
@@ -159,6 +163,7 @@ export function loadConfig(env: Env, service: Service): Config {
     keystoreUrl: values.KEYSTORE_URL,
     dataDir,
     upstreamUrl: values.UPSTREAM_URL ?? null,
+    routesFile: routesFile(values),
     upstreamTimeoutMs: values.UPSTREAM_TIMEOUT_SECONDS * 1000,
     stripe: values.STRIPE_SECRET_KEY
       ? {
@@ -296,6 +301,7 @@ function checkTogether(
     required('STRIPE_SECRET_KEY', 'billing asks Stripe what was paid');
     required('STRIPE_WEBHOOK_SECRET', "an unsigned event could be anyone's");
   }
+  if (service === 'gateway' || service === 'all') checkRoutesFile(values, report);
   if (!production) return;
   if (!isAbsolute(values.KEYSTORE_URL.replace(/^sqlite:(\/\/(?=\/))?/, ''))) {
     report('KEYSTORE_URL', 'must be an absolute path in production, on a disk that outlives the process');
@@ -307,10 +313,34 @@ function checkTogether(
     if (values[name]?.startsWith('http:'))
       report(name, 'must be https:// in production: keys travel over it');
   }
-  if (service !== 'billing') required('UPSTREAM_URL', 'it is the API you sell');
+  if (service !== 'billing' && routesFile(values) === null) {
+    required('UPSTREAM_URL', 'it is the API you sell (or ROUTES_FILE, with its routes)');
+  }
   if (service !== 'gateway' && values.STRIPE_API_BASE) {
     report('STRIPE_API_BASE', 'must not be set in production: it sends the Stripe key elsewhere');
   }
+}
+
+/** What is in the file is the gateway's affair. */
+function checkRoutesFile(
+  values: Values,
+  report: (name: keyof typeof variables, message: string) => void,
+): void {
+  const file = routesFile(values);
+  if (file === null) return;
+  if (!existsSync(file)) report('ROUTES_FILE', `names ${file}, which does not exist`);
+  else if (values.UPSTREAM_URL !== undefined) {
+    const drop = values.ROUTES_FILE === undefined ? `move ${file} away` : 'unset ROUTES_FILE';
+    report(
+      'UPSTREAM_URL',
+      `is set beside the routes in ${file}, which say where requests go: unset UPSTREAM_URL, or ${drop} for one route to it`,
+    );
+  }
+}
+
+/** The file that routes are in, if there is one. */
+function routesFile({ ROUTES_FILE }: Pick<Values, 'ROUTES_FILE'>): string | null {
+  return ROUTES_FILE ?? (existsSync(DEFAULT_ROUTES_FILE) ? DEFAULT_ROUTES_FILE : null);
 }
 
 function localServerSecret(dataDir: string): { secret: string; file: string } {
@@ -320,11 +350,4 @@ function localServerSecret(dataDir: string): { secret: string; file: string } {
     const message = `is unset, and none can be kept in the data folder: ${(error as Error).message}`;
     throw new ConfigError([{ variable: 'TOLLGATE_SECRET', message }]);
   }
-}
-
-function addToBlockList(blockList: BlockList, entry: string): void {
-  const [address = '', bits] = entry.split('/');
-  const family = isIP(address) === 6 ? 'ipv6' : 'ipv4';
-  if (bits === undefined) blockList.addAddress(address, family);
-  else blockList.addSubnet(address, Number(bits), family);
 }

@@ -30,7 +30,20 @@ describe('npm run keys', () => {
       history: [{ action: 'key.created' }],
     });
     expect(JSON.stringify(shown)).not.toContain(made.key.slice(20));
+    expect((await keys('allow', made.key_id)).code).toBe(1);
+    expect((await keys('allow', made.key_id, '192.0.2.300')).output).toContain('"192.0.2.300" is neither');
+    expect((await keys('allow', made.key_id, '192.0.2.0/24', '2001:db8::/32')).output).toBe(
+      `Key ${made.key_id} may be used from 192.0.2.0/24, 2001:db8::/32.\n`,
+    );
     const rotated = await json('rotate', made.key_id, '--overlap', '1h');
+    expect(await json('show', rotated.key_id)).toMatchObject({
+      allowed_addresses: '192.0.2.0/24 2001:db8::/32',
+    });
+    expect(await json('allow', rotated.key_id, '--any')).toMatchObject({ allowed_addresses: null });
+    expect(await json('show', rotated.key_id)).toMatchObject({
+      allowed_addresses: null,
+      history: [{}, { action: 'key.addresses_allowed', details: { addresses: 'any' } }],
+    });
     expect(rotated).toMatchObject({ replaces: made.key_id });
     expect(await json('show', rotated.key_id)).toMatchObject({ first_key: made.key_id });
     expect(await json('show', made.key_id)).toMatchObject({
