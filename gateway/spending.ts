@@ -37,7 +37,9 @@ export function settleCost(allowed: Allowed, said: string | undefined, now: numb
   if (allowed.settled) return;
   allowed.settled = true;
   const { key, plan, counters, countedAt } = allowed;
-  const actual = said !== undefined && COST.test(said) ? Number(said) : Number.POSITIVE_INFINITY;
+  // Spaces around a value are no part of it (RFC 9110 section 5.5).
+  const value = said?.trim();
+  const actual = value !== undefined && COST.test(value) ? Number(value) : Number.POSITIVE_INFINITY;
   if (actual > MAX_COST) {
     if (now - loggedAt < LOG_MS && now >= loggedAt) return;
     loggedAt = now;
