@@ -40,6 +40,8 @@ export function onConnectionFault(
   connection.faulted = true;
   if (last.req.complete) last.res.once('close', () => sendAndClose(socket, rawProblem(code, detail)));
   else if (last.req.listenerCount('error') > 0) last.req.emit('error', new MalformedBody(code, error));
+  // It has its answer, and nobody reads the rest of it.
+  else if (last.res.writableEnded) socket.destroySoon();
 }
 
 function faultOf(error: NodeJS.ErrnoException & { rawPacket?: Buffer }): [ProblemCode, string?] {
