@@ -58,8 +58,12 @@ export class UpstreamGroup {
     const now = performance.now();
     if (tried !== undefined) return this.#take(now, tried) ?? this.#take(now, null);
     this.#budget.request(now);
-    // Those that came before are first.
-    return this.#waiting.size > 0 ? null : this.#take(now, null);
+    if (this.#waiting.size > 0) {
+      // Those that came before are first, also where a server became fit by the passing of time.
+      this.#drain();
+      if (this.#waiting.size > 0) return null;
+    }
+    return this.#take(now, null);
   }
 
   /** Gives a server back: nothing more is under way there for whoever took it. */
@@ -178,12 +182,15 @@ export class UpstreamGroup {
   #drain(): void {
     if (this.#draining) return;
     this.#draining = true;
-    while (this.#waiting.size > 0) {
-      const target = this.#take(performance.now(), null);
-      if (target === null) break;
-      this.#waiting.next()?.onRoom(target);
+    try {
+      while (this.#waiting.size > 0) {
+        const target = this.#take(performance.now(), null);
+        if (target === null) break;
+        this.#waiting.next()?.onRoom(target);
+      }
+    } finally {
+      this.#draining = false;
     }
-    this.#draining = false;
   }
 }
 
