@@ -33,7 +33,7 @@ export type RequestOptions = {
 };
 
 const NOTHING = Buffer.alloc(0);
-const UNCLEAR_PATH =
+export const UNCLEAR_PATH =
   'The path could be taken for another one. Spell it without dot segments, and as it is documented.';
 
 /** The way of a request: read its head, decide, then forward it or say why not. This is the hot path. */

@@ -4,10 +4,12 @@ import type { Logger } from '../shared/log.ts';
 import type { ProblemCode } from '../shared/problems.ts';
 import { type Peer, peerOf } from './client-address.ts';
 import type { Decide } from './decide.ts';
-import type { Allowed } from './decision.ts';
+import type { Allowed, Decision } from './decision.ts';
+import { FORM_FAULTS } from './form.ts';
 import type { Outcome } from './metrics.ts';
 import { rateLimitHeaders } from './ratelimit-headers.ts';
 import { type ProblemAnswer, problemAnswer, refusedAnswer } from './refusal.ts';
+import { UNCLEAR_PATH } from './request.ts';
 import { requestIdOf } from './request-id.ts';
 import type { Route, Routes } from './routes.ts';
 import { release } from './spending.ts';
@@ -111,15 +113,22 @@ export function createVerify(options: VerifyOptions): Verify {
     refuse(form, res, asked, code, problemAnswer(asked.requestId, code, detail, {}, headers));
   }
 
-  async function decideAndAnswer(
-    form: VerifyForm,
-    res: ServerResponse,
-    asked: AskedAbout,
-    { policy }: Route,
-  ): Promise<void> {
-    const time = now();
-    const { head, address, requestId } = asked;
-    const decision = await decide({ credential: head.credential, address, policy, now: time }, 'spend');
+  function decideAndAnswer(form: VerifyForm, res: ServerResponse, asked: AskedAbout, route: Route): void {
+    const { head, address } = asked;
+    const { policy } = route;
+    try {
+      const decision = decide({ credential: head.credential, address, policy, now: now() }, 'spend');
+      if (!(decision instanceof Promise)) decided(form, res, asked, decision);
+      else
+        decision
+          .then((late) => decided(form, res, asked, late))
+          .catch((error: unknown) => failed(form, res, asked, error));
+    } catch (error) {
+      failed(form, res, asked, error);
+    }
+  }
+
+  function decided(form: VerifyForm, res: ServerResponse, asked: AskedAbout, decision: Decision): void {
     if (decision.allowed) {
       // When the request itself is over, nobody says here.
       release(decision);
@@ -127,7 +136,13 @@ export function createVerify(options: VerifyOptions): Verify {
       return;
     }
     const { code, key } = decision;
-    refuse(form, res, asked, code, refusedAnswer(requestId, decision), key?.id ?? null);
+    refuse(form, res, asked, code, refusedAnswer(asked.requestId, decision), key?.id ?? null);
+  }
+
+  function failed(form: VerifyForm, res: ServerResponse, asked: AskedAbout, error: unknown): void {
+    options.onBug(asked, error);
+    if (res.headersSent) res.destroy();
+    else refuse(form, res, asked, 'internal_error', problemAnswer(asked.requestId, 'internal_error'));
   }
 
   return function verify(form, req, res) {
@@ -143,21 +158,14 @@ export function createVerify(options: VerifyOptions): Verify {
       complain(form, res, asked.requestId, unclear(asked), peer);
       return;
     }
-    const { target, method, requestId } = asked;
+    const { target, method } = asked;
     if (target.charCodeAt(0) !== 47 /* slash */ || target.includes('#')) {
-      refuseForm(
-        form,
-        res,
-        asked,
-        'invalid_request',
-        'The request target has to be a path, such as /v1/items.',
-      );
+      refuseForm(form, res, asked, 'invalid_request', FORM_FAULTS.target.detail);
       return;
     }
     const route = routes.match(asked.head.host, asked.path);
     if (route === 'unclear_path') {
-      const detail = 'The path is not the same one to every server.';
-      refuseForm(form, res, asked, 'invalid_request', detail);
+      refuseForm(form, res, asked, 'invalid_request', UNCLEAR_PATH);
     } else if (route === 'none') {
       refuseForm(form, res, asked, 'not_found', 'No route leads there.');
     } else if (route.policy.methods !== null && !route.policy.methods.includes(method)) {
@@ -166,11 +174,7 @@ export function createVerify(options: VerifyOptions): Verify {
     } else if (route.policy.access === 'public') {
       allow(res, asked, null);
     } else {
-      decideAndAnswer(form, res, asked, route).catch((error: unknown) => {
-        options.onBug(asked, error);
-        if (res.headersSent) res.destroy();
-        else refuse(form, res, asked, 'internal_error', problemAnswer(requestId, 'internal_error'));
-      });
+      decideAndAnswer(form, res, asked, route);
     }
   };
 }

@@ -1,0 +1,329 @@
+import { readFileSync } from 'node:fs';
+import { connect } from 'node:net';
+import { networkInterfaces } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, describe, expect, it } from 'vitest';
+import { mintKey } from '../shared/keys.ts';
+import {
+  boughtKey,
+  closeAll,
+  sendRaw,
+  startTestGateway,
+  startUpstream,
+  type TestGateway,
+} from '../test/gateways.ts';
+import { temporaryFolder } from '../test/keystores.ts';
+import { POLICY_DEFAULTS, type RoutePolicy, type RouteSpec, routeTo } from './route-spec.ts';
+
+afterEach(closeAll);
+
+/** Asks as the proxies do. */
+const FORMS = {
+  'Traefik, Caddy and HAProxy': {
+    path: '/verify',
+    headers: (method: string, path: string, address: string, host: string) => ({
+      'X-Forwarded-Method': method,
+      'X-Forwarded-Host': host,
+      'X-Forwarded-Uri': path,
+      'X-Forwarded-For': address,
+    }),
+  },
+  nginx: {
+    path: '/verify/nginx',
+    headers: (method: string, path: string, address: string, host: string) => ({
+      'X-Original-Method': method,
+      'X-Original-URL': `https://${host}${path}`,
+      'X-Forwarded-For': address,
+    }),
+  },
+} as const;
+
+type Question = { method?: string; path?: string; address?: string; host?: string; key?: string };
+
+/** Envoy sends the method and the path themselves, so it is asked with raw bytes, as all are. */
+async function ask(
+  gateway: Pick<TestGateway, 'internalPort'>,
+  form: keyof typeof FORMS | 'Envoy',
+  { method = 'GET', path = '/v1', address = '203.0.113.9', host = 'api.example.com', key }: Question = {},
+  more: string[] = [],
+) {
+  const lines =
+    form === 'Envoy'
+      ? [
+          `${method} /verify/envoy${path} HTTP/1.1`,
+          `Host: ${host}`,
+          `X-Real-IP: ${address}`,
+          'Content-Length: 0',
+        ]
+      : [
+          `GET ${FORMS[form].path} HTTP/1.1`,
+          'Host: tollgate',
+          ...Object.entries(FORMS[form].headers(method, path, address, host)).map(
+            ([name, value]) => `${name}: ${value}`,
+          ),
+        ];
+  if (key !== undefined) lines.push(`X-API-Key: ${key}`);
+  const request = [...lines, ...more, 'Connection: close', '', ''].join('\r\n');
+  return parse(await sendRaw(gateway.internalPort, request));
+}
+
+function parse(received: string) {
+  const [head = '', ...rest] = received.split('\r\n\r\n');
+  const [statusLine = '', ...lines] = head.split('\r\n');
+  const headers: Record<string, string> = {};
+  for (const line of lines)
+    headers[line.slice(0, line.indexOf(':')).toLowerCase()] = line.slice(line.indexOf(':') + 1).trim();
+  const body = Buffer.from(rest.join('\r\n\r\n'), 'latin1').toString();
+  return {
+    status: Number(statusLine.split(' ')[1]),
+    headers,
+    problem: (body.startsWith('{') ? JSON.parse(body) : {}) as Record<string, unknown>,
+  };
+}
+
+/** Routes below one host, each with a policy of its own. */
+function routes(policies: Record<string, Partial<RoutePolicy>>, hosts: string[] = []): RouteSpec[] {
+  return Object.entries(policies).map(([path, policy]) => ({
+    ...routeTo('http://127.0.0.1:9', 1000),
+    name: path,
+    path,
+    hosts,
+    policy: { ...POLICY_DEFAULTS, ...policy },
+  }));
+}
+
+describe.each([...(Object.keys(FORMS) as (keyof typeof FORMS)[]), 'Envoy'] as const)(
+  'asked as %s do',
+  (form) => {
+    it('says who sent a good request, and counts it', async () => {
+      const gateway = await startTestGateway();
+      const key = await boughtKey(gateway, { planId: 'small' });
+      const { status, headers } = await ask(gateway, form, { key: key.plaintext });
+      expect(status).toBe(200);
+      expect(headers).toMatchObject({
+        'x-consumer-id': expect.stringMatching(/^cust_/),
+        'x-consumer-plan': 'small',
+        'x-credential-identifier': key.id,
+        'x-request-id': expect.stringMatching(/^[0-9a-f-]{36}$/),
+        ratelimit: expect.stringMatching(/^"hour";r=4;t=/),
+        'cache-control': 'no-store',
+        'content-length': '0',
+      });
+      expect(JSON.stringify(headers)).not.toContain(key.plaintext);
+      await ask(gateway, form, { key: key.plaintext });
+      const response = await gateway.get('/', key.plaintext);
+      expect(response.headers.get('x-ratelimit-remaining'), 'it is the same count').toBe('2');
+    });
+
+    it('sets every identity header also where there is nothing to say', async () => {
+      const gateway = await startTestGateway({ routes: routes({ '/': {}, '/open': { access: 'public' } }) });
+      const { plaintext } = await gateway.key();
+      expect((await ask(gateway, form, { key: plaintext })).headers).toMatchObject({ 'x-consumer-id': '' });
+      const { status, headers } = await ask(gateway, form, { path: '/open/a', key: 'nonsense' });
+      expect(status).toBe(200);
+      expect(headers).toMatchObject({
+        'x-consumer-id': '',
+        'x-consumer-plan': '',
+        'x-credential-identifier': '',
+      });
+    });
+
+    it('method, host and path choose the route, and its policy applies', async () => {
+      const gateway = await startTestGateway({
+        routes: [
+          ...routes(
+            {
+              '/': { access: 'public' },
+              '/read': { methods: ['GET'] },
+              '/b': { features: ['b'] },
+              '/five': { cost: 5 },
+            },
+            ['api.example.com'],
+          ),
+          ...routes({ '/': {} }, ['other.example.com']),
+        ],
+      });
+      const { plaintext: key } = await gateway.key('small');
+      const code = async (question: Question) => {
+        const { status, headers, problem } = await ask(gateway, form, { key, ...question });
+        const shown =
+          form === 'nginx' && status !== 200 ? JSON.parse(headers['x-tollgate-problem'] as string) : problem;
+        return shown.code ?? status;
+      };
+      expect(await code({ path: '/?a=/read' })).toBe(200);
+      expect(await code({ path: '/read?a=1', method: 'DELETE' })).toBe('method_not_allowed');
+      expect(await code({ path: '/b' })).toBe('feature_required');
+      expect(await code({ host: 'other.example.com:8443', key: 'nonsense' })).toBe('invalid_key');
+      expect(await code({ host: 'unknown.example.com' })).toBe('not_found');
+      expect(await code({ path: '/x/../read' })).toBe('invalid_request');
+      expect(await code({ path: '/five' })).toBe(200);
+      expect(await code({ path: '/five' }), 'five of five are counted').toBe('rate_limited');
+    });
+
+    it('the address of the client is what the proxy says of it', async () => {
+      const gateway = await startTestGateway();
+      const statuses = new Set<string>();
+      for (let i = 0; i < 31; i++) {
+        const { status, headers } = await ask(gateway, form, { key: 'typo', address: '203.0.113.9' });
+        statuses.add(headers['x-tollgate-code'] ?? `${status}`);
+      }
+      expect([...statuses]).toEqual(form === 'nginx' ? ['invalid_key', 'too_many_bad_keys'] : ['401', '429']);
+      expect((await ask(gateway, form, { key: 'typo', address: '203.0.113.10' })).status).toBe(401);
+    });
+
+    it.each([
+      [
+        'leaves out',
+        (line: string) => !/^(x-original-|x-forwarded-(for|uri|host|method)|x-real-ip)/i.test(line),
+        0,
+      ],
+      ['says twice', () => true, 2],
+    ])(
+      'a proxy that %s what has to be there once is not answered, and the log says why',
+      async (_how, keep, times) => {
+        const gateway = await startTestGateway();
+        const { plaintext } = await gateway.key();
+        const { method, path, address, host } = {
+          method: 'GET',
+          path: '/v1',
+          address: '203.0.113.9',
+          host: 'api',
+        };
+        const own: Record<string, string> =
+          form === 'Envoy' ? { 'X-Real-IP': address } : FORMS[form].headers(method, path, address, host);
+        const target = form === 'Envoy' ? '/verify/envoy/v1' : FORMS[form].path;
+        for (const name of Object.keys(own)) {
+          if (times === 2 && name === 'X-Forwarded-For') continue;
+          const lines = Object.entries(own)
+            .map(([each, value]) => `${each}: ${value}`)
+            .filter((line) => !line.startsWith(name) || keep(line));
+          if (times === 2) lines.push(`${name}: ${own[name]}`);
+          const request = [
+            `GET ${target} HTTP/1.1`,
+            'Host: t',
+            `X-API-Key: ${plaintext}`,
+            ...lines,
+            'Connection: close',
+            '',
+            '',
+          ];
+          const { status, problem } = parse(await sendRaw(gateway.internalPort, request.join('\r\n')));
+          expect([name, status, problem.code]).toEqual([name, 500, 'proxy_misconfigured']);
+        }
+        expect(gateway.lines.filter((line) => line.includes('A proxy cannot be answered'))).toHaveLength(1);
+      },
+    );
+  },
+);
+
+it('each form reads its own headers only: those of another may be the client’s', async () => {
+  const gateway = await startTestGateway({ routes: routes({ '/': {}, '/open': { access: 'public' } }) });
+  const nginx = ['X-Original-Method: GET', 'X-Original-URL: http://api/open', 'X-Real-IP: 203.0.113.77'];
+  const forwarded = ['X-Forwarded-Method: GET', 'X-Forwarded-Uri: /open', 'X-Forwarded-Host: api'];
+  const names = ['Traefik, Caddy and HAProxy', 'nginx', 'Envoy'] as const;
+  for (const [i, more] of [nginx, forwarded, [...nginx.slice(0, 2), ...forwarded]].entries())
+    expect((await ask(gateway, names[i] as (typeof names)[number], {}, more)).status, names[i]).toBe(401);
+});
+
+it('nginx gets 403 for what it cannot hand on, and the answer in headers, in ASCII', async () => {
+  const plans = 'plans:\n  small: { name: Petit café ☕, limits: [{ requests: 1, per: hour }] }\n';
+  const gateway = await startTestGateway({ plans });
+  const { plaintext: key } = await gateway.key('small');
+  expect((await ask(gateway, 'nginx', { key })).status).toBe(200);
+  const { status, headers, problem } = await ask(gateway, 'nginx', { key });
+  expect(status).toBe(403);
+  expect(headers).toMatchObject({
+    'x-tollgate-status': '429',
+    'x-tollgate-code': 'rate_limited',
+    'retry-after': expect.stringMatching(/^\d+$/),
+    ratelimit: expect.stringMatching(/^"hour";r=0/),
+  });
+  expect(headers['x-tollgate-problem']).toMatch(/^[ -~]+$/);
+  expect(JSON.parse(headers['x-tollgate-problem'] as string)).toEqual(problem);
+  expect(problem.detail).toContain('Petit café ☕');
+  await gateway.keystore.close();
+  const unknown = await ask(gateway, 'nginx', {
+    key: mintKey('tg', 'test').plaintext,
+  });
+  expect([unknown.status, unknown.headers['x-tollgate-status']]).toEqual([503, '503']);
+});
+
+it('who is neither on this machine nor a trusted proxy is not answered', async () => {
+  const own = Object.values(networkInterfaces())
+    .flat()
+    .find((each) => each?.family === 'IPv4' && !each.internal)?.address;
+  // A machine may have no address but loopback; then nobody foreign can be played.
+  const address = own ?? '127.0.0.1';
+  const gateway = await startTestGateway({ env: { INTERNAL_HOST: '0.0.0.0' } });
+  const trusting = await startTestGateway({ env: { INTERNAL_HOST: '0.0.0.0', TRUSTED_PROXIES: address } });
+  const { plaintext: key } = await gateway.key();
+  const from = (port: number, key: string) =>
+    new Promise<string>((resolve, reject) => {
+      const socket = connect({ port, host: address, localAddress: address });
+      let received = '';
+      socket.on('data', (chunk) => {
+        received += chunk;
+      });
+      socket.on('error', reject);
+      socket.on('close', () => resolve(received));
+      socket.write(
+        `GET /verify HTTP/1.1\r\nHost: t\r\nX-API-Key: ${key}\r\nX-Forwarded-Method: GET\r\nX-Forwarded-Host: a\r\n` +
+          'X-Forwarded-Uri: /\r\nX-Forwarded-For: 203.0.113.9\r\nConnection: close\r\n\r\n',
+      );
+    });
+  const asked = parse(await from(gateway.internalPort, key));
+  if (own !== undefined) {
+    expect([asked.status, asked.problem.code]).toEqual([500, 'proxy_misconfigured']);
+    expect(gateway.lines.some((line) => line.includes('TRUSTED_PROXIES') && line.includes(own))).toBe(true);
+  }
+  expect(parse(await from(trusting.internalPort, (await trusting.key()).plaintext)).status).toBe(200);
+});
+
+it('a target that is no path is the client’s mistake', async () => {
+  const gateway = await startTestGateway();
+  for (const path of ['*', '/a#b', 'http://evil/']) {
+    const { status, problem } = await ask(gateway, 'Traefik, Caddy and HAProxy', { path });
+    expect([status, problem.code], path).toEqual([400, 'invalid_request']);
+  }
+});
+
+it('is told in metrics and log, and never with the query', async () => {
+  const accessLog = join(temporaryFolder(), 'access.log');
+  const gateway = await startTestGateway({ env: { ACCESS_LOG: accessLog } });
+  const { plaintext: key, id } = await gateway.key();
+  await ask(gateway, 'nginx', { key, path: '/v1/items?secret=1' });
+  await ask(gateway, 'nginx');
+  const metrics = await (await fetch(`${gateway.internalUrl}/metrics`)).text();
+  expect(metrics).toContain('tollgate_gateway_requests_total{outcome="verified",status="2xx"} 1');
+  expect(metrics).toContain('tollgate_gateway_refusals_total{code="missing_key"} 1');
+  const line = gateway.lines.find((each) => each.includes('"verified"')) as string;
+  expect(JSON.parse(line)).toMatchObject({ method: 'GET', path: '/v1/items', status: 200, keyId: id });
+  expect(gateway.lines.join('\n')).not.toContain('secret=1');
+  await gateway.close();
+  const [verified = '', refused = ''] = readFileSync(accessLog, 'utf8').split('\n');
+  expect(JSON.parse(verified)).toMatchObject({
+    address: '203.0.113.9',
+    host: 'api.example.com',
+    path: '/v1/items',
+    status: 200,
+    outcome: 'verified',
+    key: id,
+  });
+  expect(JSON.parse(refused)).toMatchObject({ status: 401, outcome: 'refused', code: 'missing_key' });
+});
+
+it('answers until the gateway has stopped, and usage of the last moment is in the ledger', async () => {
+  const upstream = await startUpstream((_req, res) => void setTimeout(() => res.end('{}'), 300));
+  const gateway = await startTestGateway({ upstreamUrl: upstream.url });
+  const { plaintext: key } = await gateway.key('monthly');
+  const slow = gateway.get('/', key);
+  await ask(gateway, 'nginx', { key });
+  const closed = gateway.close();
+  const last = await ask(gateway, 'nginx', { key });
+  expect(last.status).toBe(200);
+  await Promise.all([slow, closed]);
+  await expect(ask(gateway, 'nginx', { key })).rejects.toThrow('ECONNREFUSED');
+  const again = await startTestGateway({ keystoreUrl: gateway.keystoreUrl });
+  const { quota } = (await (await again.get('/quota', key)).json()) as { quota: { used: number } };
+  expect(quota.used).toBe(3);
+});
