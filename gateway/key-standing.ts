@@ -1,6 +1,6 @@
 import type { KeyFacts } from '../keystore/keystore.ts';
 import { accessOf } from '../shared/access.ts';
-import type { PlanCatalogue } from '../shared/plans.ts';
+import type { Plan, PlanCatalogue } from '../shared/plans.ts';
 import { EffectivePlans } from './effective-plans.ts';
 import type { FactsCache } from './facts-cache.ts';
 
@@ -21,6 +21,12 @@ export class KeyStanding {
   constructor(options: Options) {
     this.#options = options;
     this.#plans = new EffectivePlans(options.plans);
+  }
+
+  /** The plan that a key has now; `undefined` when its facts are not at hand. */
+  planOf(keyId: string): Plan | undefined {
+    const known = this.#options.facts.fresh(keyId);
+    return known === undefined ? undefined : this.#plans.of(known);
   }
 
   /** Why the key may not stay, in words for its owner; `null`: it may. A promise only when its facts are not at hand. */

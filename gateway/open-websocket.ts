@@ -1,6 +1,9 @@
 import type { Socket } from 'node:net';
 import { CLOSE_PROTOCOL_ERROR, closeFrame, FrameReader } from './websocket-frames.ts';
 
+/** The reason that a client reads when its plan allows no more messages at the moment. */
+export const BUDGET_SPENT = 'rate_limited';
+
 /** How long a peer may take to close after it was told to. */
 const CLOSE_MS = 800;
 
@@ -68,10 +71,7 @@ export class OpenWebSocket {
     if (passing.length > 0) pass(passing, this.#client, this.#upstream);
     const { stopped } = this.#fromClient;
     if (stopped === null) return;
-    this.close(
-      stopped,
-      stopped === CLOSE_PROTOCOL_ERROR ? 'not a WebSocket frame' : 'the plan allows no more messages',
-    );
+    this.close(stopped, stopped === CLOSE_PROTOCOL_ERROR ? 'not a WebSocket frame' : BUDGET_SPENT);
   };
 
   readonly #onUpstreamData = (chunk: Buffer): void => {

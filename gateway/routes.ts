@@ -18,6 +18,8 @@ export class Routes {
   /** Groups that no route has any more, while requests are under way there. */
   readonly #retired = new Set<UpstreamGroup>();
   #routes: readonly Route[] = [];
+  /** By what is configured of them. */
+  #groups: ReadonlyMap<string, UpstreamGroup> = new Map();
   #table: RouteTable = new RouteTable([]);
 
   constructor(specs: readonly RouteSpec[], onServerChange: OnServerChange = () => {}) {
@@ -46,36 +48,43 @@ export class Routes {
    * before keep their connections and what is known of their health.
    */
   replace(specs: readonly RouteSpec[]): void {
-    const before = this.#routes;
-    const groups = new Set<UpstreamGroup>();
+    const before = new Map(this.#routes.map((route) => [route.name, route]));
+    const groups = new Map<string, UpstreamGroup>();
     this.#routes = specs.map((spec) => {
-      const same = before.find(({ group: _, ...old }) => isDeepStrictEqual(old, spec));
-      const group = same?.group ?? this.#groupFor(spec, [...groups, ...before.map((route) => route.group)]);
-      groups.add(group);
-      return same ?? { ...spec, group };
+      const key = JSON.stringify(spec.upstream);
+      const group = groups.get(key) ?? this.#groups.get(key) ?? this.#newGroup(spec);
+      groups.set(key, group);
+      return goOn(before.get(spec.name), spec, group);
     });
     this.#table = new RouteTable(this.#routes);
-    for (const { group } of before) if (!groups.has(group)) this.#retire(group);
+    for (const [key, group] of this.#groups) if (!groups.has(key)) this.#retire(group);
+    this.#groups = groups;
   }
 
   /** Ends all connections. */
   async destroy(): Promise<void> {
-    const groups = new Set([...this.#routes.map(({ group }) => group), ...this.#retired]);
-    await Promise.all([...groups].map((group) => group.destroy()));
+    const groups = [...this.#groups.values(), ...this.#retired];
+    await Promise.all(groups.map((group) => group.destroy()));
   }
 
-  #groupFor(spec: RouteSpec, existing: readonly UpstreamGroup[]): UpstreamGroup {
-    return (
-      existing.find((group) => isDeepStrictEqual(group.spec, spec.upstream)) ??
-      new UpstreamGroup(spec.upstream, (server, change) => this.#onServerChange(spec, server, change))
-    );
+  #newGroup(spec: RouteSpec): UpstreamGroup {
+    return new UpstreamGroup(spec.upstream, (server, change) => this.#onServerChange(spec, server, change));
   }
 
   #retire(group: UpstreamGroup): void {
-    if (this.#retired.has(group)) return;
     this.#retired.add(group);
     void group.close().finally(() => this.#retired.delete(group));
   }
+}
+
+/** A route that is as it was stays the same object; so does its policy, by which requests under way are counted. */
+function goOn(old: Route | undefined, spec: RouteSpec, group: UpstreamGroup): Route {
+  if (old === undefined) return { ...spec, group };
+  const policy = isDeepStrictEqual(old.policy, spec.policy) ? old.policy : spec.policy;
+  const route = { ...spec, policy, group };
+  return old.group === group && isDeepStrictEqual({ ...old, group: null }, { ...route, group: null })
+    ? old
+    : route;
 }
 
 /** Finds routes by host and path. */

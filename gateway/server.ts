@@ -36,7 +36,7 @@ import { answerProblem } from './refusal.ts';
 import { createRequestListener } from './request.ts';
 import { type RouteSpec, routeTo } from './route-spec.ts';
 import { Routes } from './routes.ts';
-import { release, spendMessage } from './spending.ts';
+import { release } from './spending.ts';
 import { UnderWay } from './under-way.ts';
 import { registerUpstreamMetrics } from './upstream-metrics.ts';
 import { UsageRecorder } from './usage-recorder.ts';
@@ -202,8 +202,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   const websockets = new WebSockets({
     events: forwardEvents,
     standing: new KeyStanding({ facts, plans: config.plans, now }),
-    messageBudget: (allowed) =>
-      allowed.plan.messages.length === 0 ? null : () => spendMessage(allowed, now()) === true,
+    now,
   });
   const forwarder = new Forwarder(forwardEvents, websockets);
   const own = createEndpoints({

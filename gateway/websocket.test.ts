@@ -290,6 +290,37 @@ describe('the end of a key’s access ends its WebSockets within a second', () =
   });
 });
 
+describe('a plan that limits messages', () => {
+  const plans = `plans:
+  open: { name: Open }
+  chatty: { name: Chatty, limits: [{ requests: 10, per: hour }], websocket: { messages: [{ messages: 3, per: hour }] } }
+`;
+
+  it('the message that is one too many is not passed on, and closes the connection; others of the key count, too', async () => {
+    const arrived: string[] = [];
+    const upstream = await startWebSocketUpstream((socket) => {
+      socket.on('message', (data) => arrived.push(String(data)));
+    });
+    const { gateway } = await behind(upstream, { plans });
+    const { plaintext } = await gateway.key('chatty');
+    const one = await open(gateway, plaintext);
+    const other = await open(gateway, plaintext);
+    one.client.send('first');
+    one.client.ping();
+    await vi.waitFor(() => expect(arrived).toEqual(['first']));
+    other.client.send('second');
+    await vi.waitFor(() => expect(arrived).toEqual(['first', 'second']));
+    one.client.send('thi', { fin: false });
+    one.client.send('rd');
+    one.client.send('fourth');
+    expect(await one.closed).toEqual({ code: 1008, reason: 'rate_limited' });
+    other.client.send('fifth');
+    expect((await other.closed).code).toBe(1008);
+    await vi.waitFor(() => expect(upstream.open.size).toBe(0));
+    expect(arrived).toEqual(['first', 'second', 'third']);
+  });
+});
+
 describe('a stop', () => {
   it('tells WebSockets that the server goes away, and does not wait for them', async () => {
     const { gateway, key } = await behind(await startWebSocketUpstream());

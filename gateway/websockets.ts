@@ -5,19 +5,16 @@ import type { Allowed } from './decision.ts';
 import type { Connection, Exchange } from './exchange.ts';
 import type { ForwardEvents } from './forward.ts';
 import type { KeyStanding } from './key-standing.ts';
-import { OpenWebSocket } from './open-websocket.ts';
+import { BUDGET_SPENT, OpenWebSocket } from './open-websocket.ts';
 import type { Route } from './routes.ts';
+import { spendMessage } from './spending.ts';
 import { CLOSE_GOING_AWAY, CLOSE_POLICY_VIOLATION } from './websocket-frames.ts';
 import { WebSocketHandshake } from './websocket-handshake.ts';
 
 export type WebSocketOptions = {
   events: ForwardEvents;
-  standing: Pick<KeyStanding, 'whyNot'>;
-  /**
-   * Counts a message of a client against its plan's budget. Returns whether there was room for it; `null` when the plan
-   * has no such budget, and messages need not be told apart.
-   */
-  messageBudget(allowed: Allowed): (() => boolean) | null;
+  standing: Pick<KeyStanding, 'whyNot' | 'planOf'>;
+  now(): number;
 };
 
 /** How often it is looked at whether keys may still be used: notices of changes come in between, the end of a time does not. */
@@ -46,10 +43,10 @@ export class WebSockets {
   /** Sends a handshake on. @param allowed `null` on a public route */
   forward(exchange: Exchange, route: Route, allowed: Allowed | null): void {
     const clientBytes = exchange.connection.upgrade as Buffer;
-    const { events, messageBudget } = this.#options;
+    const { events } = this.#options;
     new WebSocketHandshake(exchange, route, allowed, events, (handshake, client, upstream, upstreamBytes) => {
-      const budget = allowed === null ? null : messageBudget(allowed);
-      const websocket = new OpenWebSocket(client, upstream, budget, () => {
+      const onMessage = allowed === null ? null : this.#counter(allowed, () => websocket);
+      const websocket: OpenWebSocket = new OpenWebSocket(client, upstream, onMessage, () => {
         this.#open.delete(websocket);
         if (allowed !== null) this.#forget(allowed.key.id, held);
         handshake.finish('complete');
@@ -78,6 +75,22 @@ export class WebSockets {
     this.#stopping = true;
     clearInterval(this.#timer);
     for (const websocket of this.#open) websocket.close(CLOSE_GOING_AWAY, 'restarting');
+  }
+
+  /** Counts messages against the budget of the plan that the key has at the time. */
+  #counter({ key, plan, counters }: Allowed, websocket: () => OpenWebSocket): () => boolean {
+    const { standing, now } = this.#options;
+    const budget = { key, plan, counters };
+    return () => {
+      budget.plan = standing.planOf(key.id) ?? budget.plan;
+      const counted = spendMessage(budget, now());
+      if (!(counted instanceof Promise)) return counted;
+      // Messages keep their order and do not wait: the one that was too many is the last.
+      void counted.then((allowed) => {
+        if (!allowed) websocket().close(CLOSE_POLICY_VIOLATION, BUDGET_SPENT);
+      });
+      return true;
+    };
   }
 
   #look(keys: Iterable<string>): void {

@@ -3,6 +3,8 @@ import { type BillingServer, startBilling } from '../billing/server.ts';
 import { ensurePrice } from '../billing/stripe-catalogue.ts';
 import { createStripe, type StripeClient } from '../billing/stripe-client.ts';
 import { startDemoUpstream } from '../gateway/demo-upstream.ts';
+import type { RouteSpec } from '../gateway/route-spec.ts';
+import { configuredRoutes } from '../gateway/routes-file.ts';
 import { type Gateway, startGateway } from '../gateway/server.ts';
 import { type Keystore, openKeystore } from '../keystore/keystore.ts';
 import { type Sandbox, startSandbox } from '../sandbox/server.ts';
@@ -20,8 +22,10 @@ export type Tollgate = {
   gateway: Gateway;
   /** `null` with a Stripe key of one's own. */
   sandbox: Sandbox | null;
-  /** Where requests go. */
-  upstreamUrl: string;
+  /** Where requests go; `null`: where the routes file says. */
+  upstreamUrl: string | null;
+  /** Those of the routes file; `null`: there is none. */
+  routes: readonly RouteSpec[] | null;
   /** Stops everything in order; nothing counted is lost. */
   close(): Promise<void>;
 };
@@ -43,6 +47,8 @@ export async function startTollgate(env: Env, createLog: (config: Config) => Log
   };
   try {
     const wanted = loadConfig(env, 'all');
+    // Mistakes in it are found before anything is started.
+    const routes = wanted.routesFile === null ? null : configuredRoutes(wanted, env);
     const log = createLog(wanted);
     const sandbox = wanted.stripe
       ? null
@@ -55,9 +61,12 @@ export async function startTollgate(env: Env, createLog: (config: Config) => Log
     const config = sandbox
       ? loadConfig({ ...env, ...(await sandboxVariables(wanted, sandbox)) }, 'all')
       : wanted;
-    const upstream = config.upstreamUrl ? null : await startDemoUpstream({ host: config.host, port: 0 });
+    const upstream =
+      routes === null && config.upstreamUrl === null
+        ? await startDemoUpstream({ host: config.host, port: 0 })
+        : null;
     if (upstream) started.push(upstream);
-    const upstreamUrl = config.upstreamUrl ?? (upstream as { url: string }).url;
+    const upstreamUrl = config.upstreamUrl ?? upstream?.url ?? null;
 
     const keystore = await openKeystore({
       ...config,
@@ -68,9 +77,15 @@ export async function startTollgate(env: Env, createLog: (config: Config) => Log
     started.push(keystore);
     const billing = await startBilling({ config, keystore, log });
     started.push(billing);
-    const gateway = await startGateway({ config: { ...config, upstreamUrl }, keystore, log });
+    const gateway = await startGateway({
+      config: { ...config, upstreamUrl },
+      ...(routes === null ? {} : { routes }),
+      env,
+      keystore,
+      log,
+    });
     started.push(gateway);
-    return { config, keystore, billing, gateway, sandbox, upstreamUrl, close: closeAll };
+    return { config, keystore, billing, gateway, sandbox, upstreamUrl, routes, close: closeAll };
   } catch (error) {
     await closeAll();
     throw error;

@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { namesOf } from '../gateway/routes-file.ts';
 import { type Config, sqlitePath } from '../shared/config.ts';
 import { createLogger, logFile } from '../shared/log.ts';
 import { runService } from '../shared/service.ts';
@@ -12,14 +13,22 @@ await runService(async () => {
     }),
   );
   const { stopDelayMs, drainMs } = tollgate.config;
-  return { message: banner(tollgate), drainMs: stopDelayMs + drainMs, close: () => tollgate.close() };
+  return {
+    message: banner(tollgate),
+    drainMs: stopDelayMs + drainMs,
+    refresh() {
+      tollgate.gateway.reopenLogs();
+      tollgate.gateway.reloadRoutes();
+    },
+    close: () => tollgate.close(),
+  };
 });
 
 function logPath(config: Config): string {
   return join(config.dataDir, 'tollgate.log');
 }
 
-function banner({ config, billing, gateway, sandbox, upstreamUrl }: Tollgate): string {
+function banner({ config, billing, gateway, sandbox, upstreamUrl, routes }: Tollgate): string {
   const rows: [string, string][] = [
     ['Pricing page', `${config.publicBillingUrl}/`],
     ['Gateway', config.publicGatewayUrl],
@@ -30,7 +39,9 @@ function banner({ config, billing, gateway, sandbox, upstreamUrl }: Tollgate): s
         ? `built-in sandbox at ${sandbox.url}, no real money (STRIPE_SECRET_KEY is unset)`
         : `your account, in ${config.stripe?.mode} mode`,
     ],
-    ['Upstream', config.upstreamUrl ?? `built-in demo API at ${upstreamUrl} (UPSTREAM_URL is unset)`],
+    routes === null
+      ? ['Upstream', config.upstreamUrl ?? `built-in demo API at ${upstreamUrl} (UPSTREAM_URL is unset)`]
+      : ['Routes', `${namesOf(routes)} (${config.routesFile})`],
     ['Keystore', sqlitePath(config.keystoreUrl)],
     ...(config.serverSecretFile ? [['Server secret', config.serverSecretFile] as [string, string]] : []),
     ['Logs', config.production ? 'standard output' : logPath(config)],

@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs';
+import { closeSync, existsSync, openSync } from 'node:fs';
 
 /** Takes variables from `./.env` where there is one; what the environment sets already stays. */
 export function readEnvFile(): void {
@@ -9,6 +9,8 @@ export function readEnvFile(): void {
 export type RunningService = {
   message: string;
   close(): Promise<void>;
+  /** Takes in what changed outside: called on SIGHUP, which stops a service without it. */
+  refresh?(): void;
   /** How long its own affairs may hold up a stop, milliseconds; 0 when omitted. */
   drainMs?: number;
 };
@@ -17,7 +19,7 @@ export type RunningService = {
 const STOP_LIMIT_MS = 5000;
 
 /**
- * Runs a service as a process: starts it, says so, stops it cleanly on SIGINT or SIGTERM. A start that fails prints what
+ * Runs a service as a process: starts it, says so, refreshes it on SIGHUP, stops it cleanly on SIGINT or SIGTERM. A start that fails prints what
  * to do about it and exits with the error's `exitCode` (78 for configuration), else 1.
  */
 export async function runService(start: () => Promise<RunningService>): Promise<void> {
@@ -36,6 +38,11 @@ export async function runService(start: () => Promise<RunningService>): Promise<
   };
   process.on('SIGINT', onSignal);
   process.on('SIGTERM', onSignal);
+  process.on('SIGHUP', () => {
+    if (terminalIsGone()) onSignal();
+    else if (service?.refresh) service.refresh();
+    else if (service) onSignal();
+  });
   try {
     readEnvFile();
     service = await start();
@@ -45,6 +52,17 @@ export async function runService(start: () => Promise<RunningService>): Promise<
   }
   process.stdout.write(`${service.message}\n`);
   if (asked) await stop();
+}
+
+/** The other meaning of SIGHUP: the terminal that the process was started on was closed. */
+function terminalIsGone(): boolean {
+  if (!process.stdin.isTTY) return false;
+  try {
+    closeSync(openSync('/dev/tty', 'r'));
+    return false;
+  } catch {
+    return true;
+  }
 }
 
 /** What to print when a service cannot start. */
