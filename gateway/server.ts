@@ -34,8 +34,10 @@ import { Metrics, type Outcome } from './metrics.ts';
 import { Quotas } from './quota.ts';
 import { answerProblem } from './refusal.ts';
 import { createRequestListener } from './request.ts';
-import { type RouteSpec, routeTo } from './route-spec.ts';
+import type { RouteSpec } from './route-spec.ts';
 import { Routes } from './routes.ts';
+import { configuredRoutes } from './routes-file.ts';
+import { RoutesReload, registerReloadMetrics } from './routes-reload.ts';
 import { release } from './spending.ts';
 import { UnderWay } from './under-way.ts';
 import { registerUpstreamMetrics } from './upstream-metrics.ts';
@@ -51,14 +53,18 @@ export type Gateway = {
   internalPort: number;
   /** Opens the access log anew, after a log rotation moved it away. */
   reopenLogs(): void;
+  /** Puts the routes file into force as it is now. A bad one changes nothing and is logged. */
+  reloadRoutes(): void;
   /** Stops accepting, lets requests under way finish, writes all usage. At most `DRAIN_SECONDS`, and one more. */
   close(): Promise<void>;
 };
 
 export type GatewayOptions = {
   config: Config;
-  /** Without it, everything goes to `config.upstreamUrl`. */
+  /** Those of the configuration when omitted. */
   routes?: readonly RouteSpec[];
+  /** Where the routes file's `value_env` are looked up; the process's variables when omitted. */
+  env?: Readonly<Record<string, string | undefined>>;
   /** Stays open when the gateway closes: it is its owner's. */
   keystore: Keystore;
   log: Logger;
@@ -79,15 +85,11 @@ const INTERNAL_STOP_MS = 1000;
 /** Puts the gateway together and starts it. @throws the system's error when a port cannot be had */
 export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   const { config, keystore, log, now = Date.now } = options;
-  if (!options.routes && config.upstreamUrl === null)
-    throw new Error('The gateway was started without an upstream');
-  const routes = new Routes(
-    options.routes ?? [routeTo(config.upstreamUrl as string, config.upstreamTimeoutMs)],
-    (route, { origin }, { event, reason }) => {
-      const level = event === 'healthy' || event === 'circuit_closed' ? 'info' : 'warn';
-      log[level]({ route: route.name, server: origin, event, reason }, 'A server of the upstream changed');
-    },
-  );
+  const readRoutes = () => configuredRoutes(config, options.env ?? process.env);
+  const routes = new Routes(options.routes ?? readRoutes(), (route, { origin }, { event, reason }) => {
+    const level = event === 'healthy' || event === 'circuit_closed' ? 'info' : 'warn';
+    log[level]({ route: route.name, server: origin, event, reason }, 'A server of the upstream changed');
+  });
   let stopping = false;
   if (config.production && config.trustedProxyList.length === 0) {
     log.warn('TRUSTED_PROXIES is empty: behind a proxy, all clients share one address');
@@ -143,6 +145,11 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   const arrivals = new Arrivals(connections, config.trustedProxies);
   const metrics = new Metrics({ identify, queue, usage, arrivals });
   registerUpstreamMetrics(metrics.registry, routes);
+  const reload =
+    config.routesFile === null
+      ? null
+      : new RoutesReload({ file: config.routesFile, read: readRoutes, routes, log });
+  if (reload !== null) registerReloadMetrics(metrics.registry, reload);
   const accessLog = config.accessLog === null ? null : new AccessLog(config.accessLog, log);
 
   /** Every request ends here, once. What went wrong on our side is a line in the log; the rest only when asked for. */
@@ -261,6 +268,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
 
   const shutDown = async () => {
     lane?.close();
+    reload?.close();
     await routes.destroy();
     unwatch();
     facts.stop();
@@ -301,6 +309,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     port,
     internalPort,
     reopenLogs: () => accessLog?.reopen(),
+    reloadRoutes: () => reload?.reload(),
     close: () => {
       closing ??= close();
       return closing;
