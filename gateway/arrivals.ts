@@ -93,6 +93,12 @@ export class Arrivals {
   #release({ res, connection }: Exchange): void {
     connection.busy--;
     // An answer without a socket waits for those before it; until then, nothing else may be written.
-    if (connection.last?.res === res && res.socket !== null) connection.last = null;
+    if (connection.last?.res !== res) return;
+    if (res.socket !== null) connection.last = null;
+    else {
+      res.once('close', () => {
+        if (connection.last?.res === res) connection.last = null;
+      });
+    }
   }
 }

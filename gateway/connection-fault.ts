@@ -38,7 +38,8 @@ export function onConnectionFault(
   // Told once: what else comes is unreadable for the same reason.
   if (connection.faulted) return;
   connection.faulted = true;
-  if (last.req.complete) last.res.once('close', () => sendAndClose(socket, rawProblem(code, detail)));
+  if (last.res.writableFinished && last.req.complete) sendAndClose(socket, rawProblem(code, detail));
+  else if (last.req.complete) last.res.once('close', () => sendAndClose(socket, rawProblem(code, detail)));
   else if (last.req.listenerCount('error') > 0) last.req.emit('error', new MalformedBody(code, error));
   // It has its answer, and nobody reads the rest of it.
   else if (last.res.writableEnded) socket.destroySoon();
