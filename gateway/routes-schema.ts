@@ -42,6 +42,7 @@ const path = z
 
 const host = z
   .string('is not a host name')
+  .regex(/^(?:[^\s/?#@:\\]+|\[.+\])$/, 'is not a host name, with or without *. before it, and without port')
   .transform((value) => {
     const lower = value.toLowerCase().replace(/\.$/, '');
     const wildcard = lower.startsWith('*.') ? '*.' : '';
@@ -129,7 +130,7 @@ export const routeFields = {
     .strictObject(
       {
         header: token.refine(
-          (value) => !NOT_A_SECRETS_NAME.test(value),
+          (value) => !NOT_A_SECRETS_NAME.test(value.replaceAll('_', '-')),
           'is a header that has a meaning already',
         ),
         ...secretValue,

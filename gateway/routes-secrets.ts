@@ -14,6 +14,7 @@ export type Surroundings = {
   env: Readonly<Record<string, string | undefined>>;
 };
 
+const NO_TLS: TlsSpec = { ca: null, cert: null, key: null, serverName: null, verify: true };
 const CERTIFICATE = /-----BEGIN CERTIFICATE-----[\s\S]+?-----END CERTIFICATE-----/g;
 /** What can stand in a header (RFC 9110 section 5.5). */
 const SENDABLE = /^[!-~](?:[ -~]*[!-~])?$/;
@@ -56,6 +57,7 @@ export function readTls(
 ): TlsSpec {
   if ((cert_file === undefined) !== (key_file === undefined)) {
     report('tls', 'has one of cert_file and key_file; a client certificate takes both');
+    return NO_TLS;
   }
   const read = (field: string, file: string | undefined) =>
     file === undefined ? null : (readText(resolve(folder, file), field, report) ?? null);
