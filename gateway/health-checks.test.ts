@@ -2,9 +2,9 @@ import { once } from 'node:events';
 import type { ServerResponse } from 'node:http';
 import { type AddressInfo, createServer as createTcpServer, type Socket } from 'node:net';
 import fc from 'fast-check';
-import { afterEach, describe, expect, it, vi } from 'vitest';
+import { afterEach, describe, expect, it } from 'vitest';
 import { closeAll, closeLater, startUpstream } from '../test/gateways.ts';
-import { gatewayBefore, metric } from '../test/servers.ts';
+import { eventually, gatewayBefore, metric } from '../test/servers.ts';
 import { Health } from './health-checks.ts';
 import type { HealthSpec } from './route-spec.ts';
 
@@ -47,11 +47,11 @@ describe('health checks', () => {
     expect(await healthy()).toBe(1);
 
     a.status = 500;
-    await vi.waitFor(async () => expect(await answers()).toEqual(['b']), 20_000);
+    await eventually(async () => expect(await answers()).toEqual(['b']));
     expect(await healthy()).toBe(0);
 
     a.status = 204;
-    await vi.waitFor(async () => expect(await answers()).toEqual(['a', 'b']), 20_000);
+    await eventually(async () => expect(await answers()).toEqual(['a', 'b']));
     const lines = gateway.lines.filter((line) => line.includes('A server of the upstream changed'));
     expect(lines).toHaveLength(2);
     expect(JSON.parse(lines[0] as string)).toMatchObject({
@@ -69,13 +69,13 @@ describe('health checks', () => {
     const only = await server('only');
     only.status = 404;
     const { get } = await gatewayBefore([only.url], { health: HEALTH });
-    await vi.waitFor(async () => {
+    await eventually(async () => {
       const response = await get();
       expect(response.status).toBe(502);
       expect(response.headers.get('retry-after')).toBe('1');
-    }, 20_000);
+    });
     only.status = 302;
-    await vi.waitFor(async () => expect((await get()).status).toBe(200), 20_000);
+    await eventually(async () => expect((await get()).status).toBe(200));
   });
 
   it('notice a server that takes the question and says nothing', async () => {
@@ -97,7 +97,7 @@ describe('health checks', () => {
     const { gateway } = await gatewayBefore([`http://127.0.0.1:${port}`], {
       health: { ...HEALTH, timeoutMs: 100 },
     });
-    await vi.waitFor(() => expect(gateway.lines.join('')).toContain('no answer within 100 ms'), 20_000);
+    await eventually(() => expect(gateway.lines.join('')).toContain('no answer within 100 ms'));
     // One question at a time, and none is left open.
     expect(sockets.size).toBeLessThanOrEqual(2);
   });
@@ -110,10 +110,8 @@ describe('health checks', () => {
       health: { ...HEALTH, unhealthyAfter: 1 },
       secret: { header: 'X-Gateway-Secret', value: 's3cret' },
     });
-    await vi.waitFor(
-      () =>
-        expect(guarded.requests.filter(({ url }) => url.startsWith('/healthz')).length).toBeGreaterThan(3),
-      20_000,
+    await eventually(() =>
+      expect(guarded.requests.filter(({ url }) => url.startsWith('/healthz')).length).toBeGreaterThan(3),
     );
     expect((await get()).status).toBe(200);
     expect(gateway.lines.join('')).not.toMatch(/unhealthy|s3cret/);
@@ -122,12 +120,12 @@ describe('health checks', () => {
   it('end with the gateway', async () => {
     const a = await server('a');
     const { gateway } = await gatewayBefore([a.url], { health: HEALTH });
-    await vi.waitFor(() => expect(a.checks).toBeGreaterThan(1), 20_000);
+    await eventually(() => expect(a.checks).toBeGreaterThan(1));
     await gateway.close();
     const { checks } = a;
     const next = await server('next');
     await gatewayBefore([next.url], { health: HEALTH });
-    await vi.waitFor(() => expect(next.checks).toBeGreaterThan(3), 20_000);
+    await eventually(() => expect(next.checks).toBeGreaterThan(3));
     expect(a.checks).toBe(checks);
   });
 });

@@ -8,10 +8,10 @@ import {
 } from 'node:http2';
 import { type AddressInfo, createServer as createTcpServer, type Socket } from 'node:net';
 import { createServer as createTlsServer } from 'node:tls';
-import { afterEach, describe, expect, it, vi } from 'vitest';
+import { afterEach, describe, expect, it } from 'vitest';
 import { CA, SERVER } from '../test/certificates.ts';
 import { closeAll, closeLater, sendRaw, type TestGateway } from '../test/gateways.ts';
-import { gatewayBefore } from '../test/servers.ts';
+import { eventually, gatewayBefore } from '../test/servers.ts';
 import type { UpstreamSpec } from './route-spec.ts';
 
 afterEach(closeAll);
@@ -184,7 +184,7 @@ describe('a server that speaks HTTP/2', () => {
     const { url, met } = await h2Server((stream) => void streams.push(stream));
     const { get, gateway, key } = await gatewayBefore([url], H2);
     const answers = Array.from({ length: 40 }, () => get());
-    await vi.waitFor(() => expect(streams).toHaveLength(40), 20_000);
+    await eventually(() => expect(streams).toHaveLength(40));
     expect(met.sessions).toBe(1);
     for (const stream of streams) {
       stream.respond({ ':status': 200 });
@@ -194,7 +194,7 @@ describe('a server that speaks HTTP/2', () => {
 
     const withTrailers = open(gateway, key);
     withTrailers.end();
-    await vi.waitFor(() => expect(streams).toHaveLength(41), 20_000);
+    await eventually(() => expect(streams).toHaveLength(41));
     const stream = streams[40] as ServerHttp2Stream;
     stream.respond({ ':status': 200 }, { waitForTrailers: true });
     stream.on('wantTrailers', () => stream.sendTrailers({ 'grpc-status': '0' }));
@@ -215,11 +215,11 @@ describe('a server that speaks HTTP/2', () => {
     const { gateway, key, get } = await gatewayBefore([url], H2);
     const leaves = open(gateway, key);
     leaves.end();
-    await vi.waitFor(() => expect(streams).toHaveLength(1), 20_000);
+    await eventually(() => expect(streams).toHaveLength(1));
     const stays = get();
-    await vi.waitFor(() => expect(streams).toHaveLength(2), 20_000);
+    await eventually(() => expect(streams).toHaveLength(2));
     leaves.destroy();
-    await vi.waitFor(() => expect(closed).toEqual([1]), 20_000);
+    await eventually(() => expect(closed).toEqual([1]));
     streams[1]?.respond({ ':status': 200 });
     streams[1]?.end('still here');
     expect(await (await stays).text()).toBe('still here');

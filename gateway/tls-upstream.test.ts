@@ -1,10 +1,10 @@
 import { createServer, type ServerOptions } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import type { TLSSocket } from 'node:tls';
-import { afterEach, describe, expect, it, vi } from 'vitest';
+import { afterEach, describe, expect, it } from 'vitest';
 import { CA, CLIENT, SERVER } from '../test/certificates.ts';
 import { closeAll, closeLater } from '../test/gateways.ts';
-import { gatewayBefore } from '../test/servers.ts';
+import { eventually, gatewayBefore } from '../test/servers.ts';
 import type { TlsSpec } from './route-spec.ts';
 
 afterEach(closeAll);
@@ -101,7 +101,7 @@ describe('a server behind TLS', () => {
     const health = { path: '/', intervalMs: 50, timeoutMs: 10_000, healthyAfter: 1, unhealthyAfter: 1 };
     const well = await gatewayBefore([`https://localhost:${port}`], { tls: { ...TLS, ...CLIENT }, health });
     const unknown = await gatewayBefore([`https://localhost:${port}`], { tls: TLS, health });
-    await vi.waitFor(() => expect(unknown.gateway.lines.join('')).toContain('"event":"unhealthy"'), 20_000);
+    await eventually(() => expect(unknown.gateway.lines.join('')).toContain('"event":"unhealthy"'));
     expect(well.gateway.lines.join('')).not.toContain('unhealthy');
     expect((await well.get()).status).toBe(200);
   });

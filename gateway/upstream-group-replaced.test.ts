@@ -1,8 +1,8 @@
 import { createServer, type ServerResponse } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
-import { afterEach, expect, it, vi } from 'vitest';
+import { afterEach, expect, it } from 'vitest';
 import { closeAll, closeLater } from '../test/gateways.ts';
-import { routeToServers } from '../test/servers.ts';
+import { eventually, routeToServers } from '../test/servers.ts';
 import { type Target, UpstreamGroup } from './upstream-group.ts';
 
 afterEach(closeAll);
@@ -36,7 +36,7 @@ async function group({ maxConnections = 10 } = {}) {
   };
   const ask = () => askOf(servers.pick() as Target);
   const answer = async (text: string) => {
-    await vi.waitFor(() => expect(held).toHaveLength(1));
+    await eventually(() => expect(held).toHaveLength(1));
     held.pop()?.end(text);
   };
   return { servers, ask, askOf, answer, held, sockets };
@@ -45,12 +45,12 @@ async function group({ maxConnections = 10 } = {}) {
 it('lets a request under way finish, and then ends its connection', async () => {
   const { servers, ask, answer, held, sockets } = await group();
   const underWay = ask();
-  await vi.waitFor(() => expect(held).toHaveLength(1));
+  await eventually(() => expect(held).toHaveLength(1));
   const closed = servers.close();
   await answer('whole');
   expect(await underWay).toBe('whole');
   await closed;
-  await vi.waitFor(() => expect(sockets.size).toBe(0));
+  await eventually(() => expect(sockets.size).toBe(0));
 });
 
 it('ends idle connections at once', async () => {
@@ -60,8 +60,8 @@ it('ends idle connections at once', async () => {
   await first;
   expect(sockets.size).toBe(1);
   await servers.close();
-  await vi.waitFor(() => expect(sockets.size).toBe(0));
-  await vi.waitFor(() => expect(servers.targets[0]?.connections).toBe(0));
+  await eventually(() => expect(sockets.size).toBe(0));
+  await eventually(() => expect(servers.targets[0]?.connections).toBe(0));
 });
 
 it('answers a request that was on its way to it, on a connection of its own', async () => {
@@ -70,13 +70,13 @@ it('answers a request that was on its way to it, on a connection of its own', as
   const late = ask();
   await answer('late');
   expect(await late).toBe('late');
-  await vi.waitFor(() => expect(sockets.size).toBe(0));
+  await eventually(() => expect(sockets.size).toBe(0));
 });
 
 it('gives those that wait their turn', async () => {
   const { servers, ask, askOf, answer, held } = await group({ maxConnections: 1 });
   const first = ask();
-  await vi.waitFor(() => expect(held).toHaveLength(1));
+  await eventually(() => expect(held).toHaveLength(1));
   expect(servers.pick()).toBeNull();
   const second = new Promise<string>((resolve, reject) => {
     const refused = servers.wait({ onRoom: (target) => resolve(askOf(target)), onNoRoom: reject });

@@ -1,3 +1,4 @@
+import { vi } from 'vitest';
 import {
   POLICY_DEFAULTS,
   type RouteSpec,
@@ -18,12 +19,19 @@ export function routeToServers(urls: readonly string[], upstream: Partial<Upstre
   };
 }
 
+/** Settings of `FAST_LANE`. What happens must not depend on it. */
+export const LANES = ['off', 'on'] as const;
+
 /** A gateway in front of these servers, and a key. */
 export async function gatewayBefore(
   urls: readonly string[],
   upstream: Partial<UpstreamSpec> = {},
+  lane: (typeof LANES)[number] = 'off',
 ): Promise<{ gateway: TestGateway; key: string; get(path?: string): Promise<Response> }> {
-  const gateway = await startTestGateway({ routes: [routeToServers(urls, upstream)] });
+  const gateway = await startTestGateway({
+    routes: [routeToServers(urls, upstream)],
+    env: { FAST_LANE: lane },
+  });
   const { plaintext: key } = await gateway.key();
   return { gateway, key, get: (path = '/') => gateway.get(path, key) };
 }
@@ -33,4 +41,9 @@ export async function metric({ internalUrl }: TestGateway, beginning: string): P
   const text = await (await fetch(`${internalUrl}/metrics`)).text();
   const line = text.split('\n').find((each) => each.startsWith(beginning));
   return line === undefined ? undefined : Number(line.slice(line.lastIndexOf(' ')));
+}
+
+/** Waits until a check passes, also on a machine that is busy with other things. */
+export function eventually<T>(check: () => T | Promise<T>): Promise<T> {
+  return vi.waitFor(check, 20_000);
 }
