@@ -136,6 +136,35 @@ describe.each(PROXIES)('%s with the configuration of docs/forward-auth.md', (nam
     expect(EMPTY).toContain(upstream.requests.at(-1)!.headers['x-credential-identifier']);
   });
 
+  it('nor can a client have taken away what Tollgate says, or have the key passed on', async () => {
+    const { gateway, upstream, proxy } = setting;
+    const { plaintext, id } = await gateway.key();
+    const send = (lines: string[]) => {
+      const head = ['GET /v1 HTTP/1.1', 'Host: api', `X-API-Key: ${plaintext}`, ...lines];
+      return sendRaw(proxy.port, `${head.join('\r\n')}\r\n\r\n`);
+    };
+    const named = [...IDENTITY, 'X-Forwarded-Uri', 'X-Forwarded-For', 'X-API-Key', 'Authorization'].join(
+      ', ',
+    );
+    expect(await send([`Connection: close, ${named}`])).toMatch(/^HTTP\/1.1 200 /);
+    const { headers, rawHeaders } = upstream.requests.at(-1)!;
+    expect(headers).toMatchObject({ 'x-consumer-plan': 'open', 'x-credential-identifier': id });
+    expect(headers.connection ?? '').not.toMatch(/x-/i);
+    expect(rawHeaders.join('\n')).not.toContain(plaintext);
+
+    const twice = ['Connection: close', `Authorization: Bearer ${plaintext}`, `X_API_Key: ${plaintext}`];
+    expect(await send(twice)).toMatch(/^HTTP\/1.1 200 /);
+    expect(upstream.requests.at(-1)!.rawHeaders.join('\n')).not.toContain(plaintext);
+    expect(await send(['Connection: close', 'Authorization: Basic bWU6bWU='])).toMatch(/^HTTP\/1.1 200 /);
+    expect(upstream.requests.at(-1)!.headers.authorization).toBe('Basic bWU6bWU=');
+
+    const before = upstream.requests.length;
+    const asProtocol = await fetch(proxy.url, {
+      headers: { 'Sec-WebSocket-Protocol': `tollgate, tollgate.key.${plaintext}` },
+    });
+    expect([asProtocol.status, upstream.requests.length]).toEqual([401, before]);
+  });
+
   it('what a client says of where it asks does not choose the route', async () => {
     const { proxy, upstream } = setting;
     const before = upstream.requests.length;
