@@ -10,9 +10,12 @@ const MAX_CLIENTS = 50_000;
 
 /** Limits how many wrong keys come from one client address, so that trying keys cannot exhaust the machine. */
 export class BadKeys {
+  readonly #now: () => number;
   readonly #clients: LRUCache<string, { count: number; endsAt: number }>;
 
-  constructor(maxClients = MAX_CLIENTS) {
+  /** @param now milliseconds since the epoch */
+  constructor(maxClients = MAX_CLIENTS, now: () => number = Date.now) {
+    this.#now = now;
     this.#clients = new LRUCache({ max: maxClients });
   }
 
@@ -20,13 +23,13 @@ export class BadKeys {
   waitSeconds(address: string): number {
     const current = this.#clients.get(addressGroup(address));
     if (current === undefined || current.count < BAD_KEYS_A_MINUTE) return 0;
-    return Math.max(0, Math.ceil((current.endsAt - Date.now()) / 1000));
+    return Math.max(0, Math.ceil((current.endsAt - this.#now()) / 1000));
   }
 
   /** Counts a wrong key. */
   count(address: string): void {
     const client = addressGroup(address);
-    const now = Date.now();
+    const now = this.#now();
     const current = this.#clients.get(client);
     if (current === undefined || current.endsAt <= now) {
       this.#clients.set(client, { count: 1, endsAt: now + WINDOW_MS });

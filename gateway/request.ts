@@ -147,7 +147,11 @@ export function createRequestListener(options: RequestOptions) {
     if (connection.begun !== null) {
       const { route, allowed, asked } = connection.begun;
       connection.begun = null;
-      forwarder.forward(exchange, route, allowed, asked);
+      try {
+        forwarder.forward(exchange, route, allowed, asked);
+      } catch (error) {
+        failed(exchange, error);
+      }
       return;
     }
     const fault = formFault(exchange);

@@ -113,7 +113,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     keystore,
     facts,
     queue,
-    badKeys: new BadKeys(),
+    badKeys: new BadKeys(undefined, now),
     firstUses: new FirstUses({ keystore, log }),
     capacity: MAX_KEYS,
     log,

@@ -98,6 +98,8 @@ export async function startTestGateway(
       UPSTREAM_URL: upstreamUrl,
       PLANS_FILE: plansFile,
       PUBLIC_BILLING_URL: 'https://buy.example.com',
+      // Every situation is tested on both ways through the gateway.
+      FAST_LANE: process.env.TEST_FAST_LANE ?? 'off',
       ...env,
     },
     'gateway',

@@ -3,7 +3,7 @@ import { errors } from 'undici';
 import type { ProblemCode } from '../../shared/problems.ts';
 import type { Begun } from '../begun.ts';
 import { clientHeaders } from '../client-headers.ts';
-import type { Allowed, Decision } from '../decision.ts';
+import type { Decision } from '../decision.ts';
 import type { Arrival } from '../exchange.ts';
 import { type ProblemAnswer, problemAnswer, refusedAnswer } from '../refusal.ts';
 import type { Route } from '../routes.ts';
@@ -56,7 +56,6 @@ export class ClientConnection implements LinkUser {
   #request: PlainRequest | null = null;
   #arrival: Arrival | null = null;
   #route: Route | null = null;
-  #allowed: Allowed | null = null;
   #target: Target | null = null;
   #link: Link | null = null;
   #sent = 0;
@@ -123,12 +122,12 @@ export class ClientConnection implements LinkUser {
 
   readonly #onDecision = (decision: Decision): void => {
     const arrival = this.#arrival as Arrival;
+    if (decision.allowed) arrival.allowed = decision;
     if (this.#state === 'left') {
       this.#lane.events.clientGone(arrival);
       return;
     }
     if (decision.allowed) {
-      this.#allowed = decision;
       this.#enter('allowed');
       if (this.#held === null) this.#lane.sendSoon(this);
       else this.#handOver('pipelined', this.#begun(null));
@@ -185,7 +184,7 @@ export class ClientConnection implements LinkUser {
   #upstreamHead(target: Target, method: string, body: Buffer | null): string | null {
     const arrival = this.#arrival as Arrival;
     const route = this.#route as Route;
-    const headers = upstreamHeaders(arrival, route, this.#allowed);
+    const headers = upstreamHeaders(arrival, route, arrival.allowed);
     let head = `${method} ${upstreamTarget(arrival.target, route, target)} HTTP/1.1\r\nhost: ${this.#lane.linksTo(target).host}\r\nconnection: keep-alive\r\n`;
     for (let i = 0; i < headers.length; i += 2) {
       const value = headers[i + 1] as string;
@@ -217,7 +216,7 @@ export class ClientConnection implements LinkUser {
     this.#response = response;
     (this.#route as Route).group.succeeded(this.#target as Target);
     lane.events.upstreamAnswered(performance.now() - this.#askedAt);
-    const headers = clientHeaders(response.rawHeaders, arrival, this.#route as Route, this.#allowed);
+    const headers = clientHeaders(response.rawHeaders, arrival, this.#route as Route, arrival.allowed);
     if (lane.stopping()) headers.push('Connection', 'close');
     const head = answerHead(response.status, response.reason, headers, lane.limits.keepSeconds);
     this.#left = response.length;
@@ -276,8 +275,8 @@ export class ClientConnection implements LinkUser {
     this.#handOver(why, this.#begun({ target, conversation }));
   }
 
-  #begun(asked: Parameters<Lane['begun']>[3]): Begun {
-    return this.#lane.begun(this.#arrival as Arrival, this.#route as Route, this.#allowed, asked);
+  #begun(asked: Parameters<Lane['begun']>[2]): Begun {
+    return this.#lane.begun(this.#arrival as Arrival, this.#route as Route, asked);
   }
 
   #releaseTarget(): void {
@@ -288,7 +287,6 @@ export class ClientConnection implements LinkUser {
   /** After an answer. */
   #answered(closes: boolean): void {
     this.#arrival = null;
-    this.#allowed = null;
     this.#request = null;
     this.#response = null;
     this.#chunk = NOTHING;
@@ -340,7 +338,7 @@ export class ClientConnection implements LinkUser {
 
   #finished(how: 'complete' | 'truncated' | 'client_gone'): void {
     const status = this.#response?.status ?? 0;
-    this.#lane.events.finished(this.#arrival as Arrival, status, how, this.#allowed);
+    this.#lane.events.finished(this.#arrival as Arrival, status, how);
   }
 
   /** Looks for what took too long. Called now and then. */

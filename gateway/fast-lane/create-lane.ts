@@ -1,5 +1,4 @@
-import type { ProblemCode } from '../../shared/problems.ts';
-import { problemStatus } from '../../shared/problems.ts';
+import { type ProblemCode, problemStatus } from '../../shared/problems.ts';
 import type { Arrivals } from '../arrivals.ts';
 import type { Decide } from '../decide.ts';
 import type { Arrival } from '../exchange.ts';
@@ -7,6 +6,7 @@ import type { ListenerLimits } from '../listener.ts';
 import type { Metrics, Outcome } from '../metrics.ts';
 import { OWN_PATHS } from '../request.ts';
 import type { Route, Routes } from '../routes.ts';
+import { release } from '../spending.ts';
 import { Lane } from './lane.ts';
 import { registerLaneMetrics } from './metrics.ts';
 
@@ -53,6 +53,11 @@ export function createLane(options: CreateLaneOptions): Lane {
     return route;
   }
 
+  function leave(arrival: Arrival): void {
+    arrivals.exit(arrival);
+    if (arrival.allowed !== null) release(arrival.allowed);
+  }
+
   const lane = new Lane({
     arrivals,
     routeOf,
@@ -62,20 +67,19 @@ export function createLane(options: CreateLaneOptions): Lane {
     events: {
       upstreamAnswered: (milliseconds) => metrics.upstreamAnswered(milliseconds / 1000),
       bug: options.onBug,
-      finished(arrival, status, how, allowed) {
-        arrivals.exit(arrival);
-        account(arrival, how === 'truncated' ? 'failed' : 'forwarded', status, {
-          keyId: allowed?.key.id ?? null,
-        });
+      finished(arrival, status, how) {
+        leave(arrival);
+        const keyId = arrival.allowed?.key.id ?? null;
+        account(arrival, how === 'truncated' ? 'failed' : 'forwarded', status, { keyId });
       },
       refused(arrival, code) {
-        arrivals.exit(arrival);
+        leave(arrival);
         metrics.refused(code);
         const status = problemStatus(code);
         account(arrival, status >= 500 ? 'failed' : 'refused', status, { code });
       },
       clientGone(arrival) {
-        arrivals.exit(arrival);
+        leave(arrival);
         account(arrival, 'forwarded', 0, {});
       },
     },
@@ -94,15 +98,13 @@ export function createLane(options: CreateLaneOptions): Lane {
 
 /** Whether the lane can do all that a route asks for. */
 function isForTheLane({ policy, upstream, group }: Route): boolean {
-  const { access, features, cost, methods, maxBodyBytes, cors, concurrency } = policy;
+  const { access, cost, methods, maxBodyBytes, cors } = policy;
   return (
     access === 'key' &&
-    features.length === 0 &&
-    cost === 1 &&
+    typeof cost === 'number' &&
     methods === null &&
     maxBodyBytes === null &&
     cors === null &&
-    concurrency === null &&
     !upstream.http2 &&
     group.targets.every(({ url }) => url.startsWith('http:'))
   );

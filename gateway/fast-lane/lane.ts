@@ -3,7 +3,7 @@ import type { Socket } from 'node:net';
 import type { ProblemCode } from '../../shared/problems.ts';
 import type { Arrivals } from '../arrivals.ts';
 import type { Begun } from '../begun.ts';
-import type { Allowed, Decision } from '../decision.ts';
+import type { Decision } from '../decision.ts';
 import type { Arrival } from '../exchange.ts';
 import type { Route } from '../routes.ts';
 import type { Target } from '../upstream-group.ts';
@@ -37,12 +37,7 @@ export type LaneEvents = {
   /** The upstream's answer has begun, so many milliseconds after it was asked. */
   upstreamAnswered(milliseconds: number): void;
   bug(arrival: Arrival, error: unknown): void;
-  finished(
-    arrival: Arrival,
-    status: number,
-    how: 'complete' | 'truncated' | 'client_gone',
-    allowed: Allowed | null,
-  ): void;
+  finished(arrival: Arrival, status: number, how: 'complete' | 'truncated' | 'client_gone'): void;
   refused(arrival: Arrival, code: ProblemCode): void;
   clientGone(arrival: Arrival): void;
 };
@@ -149,12 +144,8 @@ export class Lane {
     return links;
   }
 
-  begun(
-    arrival: Arrival,
-    route: Route,
-    allowed: Allowed | null,
-    asked: { target: Target; conversation: Conversation } | null,
-  ): Begun {
+  begun(arrival: Arrival, route: Route, asked: { target: Target; conversation: Conversation } | null): Begun {
+    const { allowed } = arrival;
     if (asked === null) return { arrival, route, allowed, asked };
     const { target, conversation } = asked;
     const { timeoutMs, idleTimeoutMs } = route.upstream;

@@ -1,0 +1,78 @@
+import { routeTo } from '../gateway/route-spec.ts';
+import { createLogger } from '../shared/log.ts';
+import { fuzzAnswer, split } from './fuzz-answers.ts';
+import { FuzzRandom } from './fuzz-random.ts';
+import { fuzzRequest } from './fuzz-requests.ts';
+import { comparable, type FuzzCase, type FuzzSight, FuzzUpstream, play } from './fuzz-rig.ts';
+import { closeLater, startTestGateway, type TestGateway } from './gateways.ts';
+import { openTestKeystore } from './keystores.ts';
+
+const NOW = Date.now();
+
+type Side = { gateway: TestGateway; upstream: FuzzUpstream };
+
+/** The same gateway twice, with the fast lane and without it, each with an upstream of its own. */
+export type Pair = { without: Side; with: Side };
+
+export type Difference = { fuzzCase: FuzzCase; without: FuzzSight; with: FuzzSight };
+
+/** Starts pairs over one keystore, and makes the keys that their requests use: a good one, and some that are none. */
+export async function startPairs(count: number): Promise<{ pairs: Pair[]; keys: string[] }> {
+  const keystore = closeLater(await openTestKeystore());
+  const start = async (FAST_LANE: 'on' | 'off'): Promise<Side> => {
+    const upstream = closeLater(new FuzzUpstream());
+    const upstreamUrl = await upstream.start();
+    const route = routeTo(upstreamUrl, 60_000);
+    // A circuit and a budget that is used up would carry over from one case to the next.
+    const upstreamSpec = { ...route.upstream, circuit: { failures: 1e9, openMs: 1 }, retryBudget: 1e9 };
+    const gateway = await startTestGateway({
+      keystore,
+      upstreamUrl,
+      env: { FAST_LANE },
+      log: createLogger({ level: 'silent' }),
+      routes: [{ ...route, upstream: upstreamSpec }],
+      // Time stands still, so that limits on wrong keys do not end at one side before the other.
+      now: () => NOW,
+    });
+    return { gateway, upstream };
+  };
+  const pairs: Pair[] = [];
+  for (let i = 0; i < count; i++) pairs.push({ without: await start('off'), with: await start('on') });
+  const first = pairs[0] as Pair;
+  const { plaintext } = await first.with.gateway.key('open');
+  const revoked = await first.with.gateway.key('open');
+  await keystore.revokeKey({ id: revoked.id, reason: 'operator', actor: 'test' });
+  for (const { without, with: withLane } of pairs) {
+    for (const { gateway } of [without, withLane]) {
+      await gateway.get('/', plaintext);
+      // So many that all further ones are answered alike.
+      for (let i = 0; i < 60; i++) await gateway.get('/', 'wrong');
+    }
+  }
+  return {
+    pairs,
+    keys: [plaintext, plaintext, plaintext, plaintext, plaintext, plaintext, revoked.plaintext, 'wrong'],
+  };
+}
+
+/** The case of a number; the same for the same seed. */
+export function fuzzCase(seed: number, index: number, keys: readonly string[]): FuzzCase {
+  const random = new FuzzRandom(Math.imul(seed, 0x9e3779b1) ^ Math.imul(index + 1, 0x85ebca6b));
+  const messages: string[][] = [];
+  for (let n = random.pick([1, 1, 1, 2, 3]); n > 0; n--)
+    messages.push(split(random, fuzzRequest(random, keys), 0.2));
+  const answers = Array.from({ length: 1 + random.integer(2) }, () => fuzzAnswer(random));
+  return { messages, answers, leave: random.chance(0.03) ? random.pick(['end', 'reset']) : 'no' };
+}
+
+/** Plays a case on both sides. `null`: nothing differs. */
+export async function compare(pair: Pair, fuzzCase: FuzzCase, key: string): Promise<Difference | null> {
+  const [without, withLane] = await Promise.all(
+    [pair.without, pair.with].map(({ gateway, upstream }) => play(gateway.port, upstream, fuzzCase, key)),
+  );
+  const [a, b] = [without, withLane] as [FuzzSight, FuzzSight];
+  const same =
+    comparable(a.client) === comparable(b.client) &&
+    JSON.stringify(a.upstream) === JSON.stringify(b.upstream);
+  return same ? null : { fuzzCase, without: a, with: b };
+}
