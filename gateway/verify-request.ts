@@ -48,7 +48,7 @@ export function readQuestion(
   trustedProxies: BlockList,
 ): AskedAbout | UnclearQuestion {
   const startedAt = performance.now();
-  const { rawHeaders } = question;
+  const rawHeaders = withoutProtocols(question.rawHeaders);
   const head = readRequestHead(rawHeaders);
   const requestId = requestIdOf(head.requestId, peer.trusted);
   let method: string | null = null;
@@ -99,4 +99,17 @@ function onlyLine(raw: readonly string[], lowerName: string): string | null {
     found = raw[i + 1] as string;
   }
   return found;
+}
+
+/** A key among WebSocket subprotocols is not taken: the proxy would pass it on, and only we could take it out. */
+function withoutProtocols(raw: readonly string[]): readonly string[] {
+  for (let i = 0; i < raw.length; i += 2) {
+    if (isProtocols(raw[i] as string))
+      return raw.filter((_each, j) => !isProtocols(raw[j - (j % 2)] as string));
+  }
+  return raw;
+}
+
+function isProtocols(name: string): boolean {
+  return name.length === 22 && name.toLowerCase() === 'sec-websocket-protocol';
 }

@@ -327,3 +327,11 @@ it('answers until the gateway has stopped, and usage of the last moment is in th
   const { quota } = (await (await again.get('/quota', key)).json()) as { quota: { used: number } };
   expect(quota.used).toBe(3);
 });
+
+it('a key that the proxy would pass on as a WebSocket subprotocol is not taken', async () => {
+  const gateway = await startTestGateway();
+  const { plaintext: key } = await gateway.key();
+  const protocol = [`Sec-WebSocket-Protocol: tollgate, tollgate.key.${key}`];
+  expect((await ask(gateway, 'nginx', {}, protocol)).headers['x-tollgate-code']).toBe('missing_key');
+  expect((await ask(gateway, 'nginx', { key }, protocol)).status).toBe(200);
+});
