@@ -146,7 +146,8 @@ export class Connections {
   }
 
   #checkBody(socket: Socket, { last, body }: Connection, now: number): void {
-    if (last === null || last.req.complete) return;
+    // A stream both ways may be quiet: once there is an answer, its pauses are the conversation's.
+    if (last === null || last.req.complete || last.res.headersSent) return;
     if (body.of === last && !socket.isPaused()) {
       if (now - body.at < this.#limits.bodyMs) return;
       if (socket.bytesRead - body.bytes < this.#limits.bodyBytes) {
