@@ -23,9 +23,8 @@ async function open(handler: (req: IncomingMessage, res: ServerResponse) => void
   });
   const { plaintext, id } = await gateway.key();
   const client = { received: '', write: (bytes: string | Buffer) => void socket.write(bytes) };
-  const socket = connect(gateway.port, '127.0.0.1', () =>
-    socket.write(`${head}\r\nHost: a\r\nX-API-Key: ${plaintext}\r\n\r\n`),
-  );
+  const socket = connect(gateway.port, '127.0.0.1');
+  socket.write(`${head}\r\nHost: a\r\nX-API-Key: ${plaintext}\r\n\r\n`);
   closeLater({ close: async () => void socket.destroy() });
   socket.on('error', () => {});
   socket.on('data', (chunk) => {
