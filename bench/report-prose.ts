@@ -48,8 +48,8 @@ and API share a core, which is why the API alone has a tail.`,
   },
   bodies: {
     title: 'Large bodies',
-    before: `Throughput with large bodies, streamed: answers from the API, then requests to it. nginx streams requests
-too here (\`proxy_request_buffering off\`); by its default it would write them to disk first.`,
+    before: `Throughput with large bodies, streamed: answers from the API, then requests to it. nginx streams them
+too here; by its defaults it would write some of them to disk on their way.`,
     after:
       'nginx moves bytes in C without showing them to anybody; in Node each chunk passes through JavaScript.',
   },
