@@ -4,82 +4,12 @@ import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { mintKey } from '../shared/keys.ts';
-import {
-  boughtKey,
-  closeAll,
-  sendRaw,
-  startTestGateway,
-  startUpstream,
-  type TestGateway,
-} from '../test/gateways.ts';
+import { boughtKey, closeAll, startTestGateway, startUpstream } from '../test/gateways.ts';
 import { temporaryFolder } from '../test/keystores.ts';
+import { ALL_FORMS, ask, parseAnswer, type Question, saidBy } from '../test/proxy-questions.ts';
 import { POLICY_DEFAULTS, type RoutePolicy, type RouteSpec, routeTo } from './route-spec.ts';
 
 afterEach(closeAll);
-
-/** Asks as the proxies do. */
-const FORMS = {
-  'Traefik, Caddy and HAProxy': {
-    path: '/verify',
-    headers: (method: string, path: string, address: string, host: string) => ({
-      'X-Forwarded-Method': method,
-      'X-Forwarded-Host': host,
-      'X-Forwarded-Uri': path,
-      'X-Forwarded-For': address,
-    }),
-  },
-  nginx: {
-    path: '/verify/nginx',
-    headers: (method: string, path: string, address: string, host: string) => ({
-      'X-Original-Method': method,
-      'X-Original-URL': `https://${host}${path}`,
-      'X-Forwarded-For': address,
-    }),
-  },
-} as const;
-
-type Question = { method?: string; path?: string; address?: string; host?: string; key?: string };
-
-/** Envoy sends the method and the path themselves, so it is asked with raw bytes, as all are. */
-async function ask(
-  gateway: Pick<TestGateway, 'internalPort'>,
-  form: keyof typeof FORMS | 'Envoy',
-  { method = 'GET', path = '/v1', address = '203.0.113.9', host = 'api.example.com', key }: Question = {},
-  more: string[] = [],
-) {
-  const lines =
-    form === 'Envoy'
-      ? [
-          `${method} /verify/envoy${path} HTTP/1.1`,
-          `Host: ${host}`,
-          `X-Real-IP: ${address}`,
-          'Content-Length: 0',
-        ]
-      : [
-          `GET ${FORMS[form].path} HTTP/1.1`,
-          'Host: tollgate',
-          ...Object.entries(FORMS[form].headers(method, path, address, host)).map(
-            ([name, value]) => `${name}: ${value}`,
-          ),
-        ];
-  if (key !== undefined) lines.push(`X-API-Key: ${key}`);
-  const request = [...lines, ...more, 'Connection: close', '', ''].join('\r\n');
-  return parse(await sendRaw(gateway.internalPort, request));
-}
-
-function parse(received: string) {
-  const [head = '', ...rest] = received.split('\r\n\r\n');
-  const [statusLine = '', ...lines] = head.split('\r\n');
-  const headers: Record<string, string> = {};
-  for (const line of lines)
-    headers[line.slice(0, line.indexOf(':')).toLowerCase()] = line.slice(line.indexOf(':') + 1).trim();
-  const body = Buffer.from(rest.join('\r\n\r\n'), 'latin1').toString();
-  return {
-    status: Number(statusLine.split(' ')[1]),
-    headers,
-    problem: (body.startsWith('{') ? JSON.parse(body) : {}) as Record<string, unknown>,
-  };
-}
 
 /** Routes below one host, each with a policy of its own. */
 function routes(policies: Record<string, Partial<RoutePolicy>>, hosts: string[] = []): RouteSpec[] {
@@ -92,137 +22,103 @@ function routes(policies: Record<string, Partial<RoutePolicy>>, hosts: string[] 
   }));
 }
 
-describe.each([...(Object.keys(FORMS) as (keyof typeof FORMS)[]), 'Envoy'] as const)(
-  'asked as %s do',
-  (form) => {
-    it('says who sent a good request, and counts it', async () => {
-      const gateway = await startTestGateway();
-      const key = await boughtKey(gateway, { planId: 'small' });
-      const { status, headers } = await ask(gateway, form, { key: key.plaintext });
-      expect(status).toBe(200);
-      expect(headers).toMatchObject({
-        'x-consumer-id': expect.stringMatching(/^cust_/),
-        'x-consumer-plan': 'small',
-        'x-credential-identifier': key.id,
-        'x-request-id': expect.stringMatching(/^[0-9a-f-]{36}$/),
-        ratelimit: expect.stringMatching(/^"hour";r=4;t=/),
-        'cache-control': 'no-store',
-        'content-length': '0',
-      });
-      expect(JSON.stringify(headers)).not.toContain(key.plaintext);
-      await ask(gateway, form, { key: key.plaintext });
-      const response = await gateway.get('/', key.plaintext);
-      expect(response.headers.get('x-ratelimit-remaining'), 'it is the same count').toBe('2');
+describe.each(ALL_FORMS)('asked in the form %s', (form) => {
+  it('says who sent a good request, and counts it', async () => {
+    const gateway = await startTestGateway();
+    const key = await boughtKey(gateway, { planId: 'small' });
+    const { status, headers } = await ask(gateway, form, { key: key.plaintext });
+    expect(status).toBe(200);
+    expect(headers).toMatchObject({
+      'x-consumer-id': expect.stringMatching(/^cust_/),
+      'x-consumer-plan': 'small',
+      'x-credential-identifier': key.id,
+      'x-request-id': expect.stringMatching(/^[0-9a-f-]{36}$/),
+      ratelimit: expect.stringMatching(/^"hour";r=4;t=/),
+      'cache-control': 'no-store',
+      'content-length': '0',
     });
+    expect(JSON.stringify(headers)).not.toContain(key.plaintext);
+    await ask(gateway, form, { key: key.plaintext });
+    const response = await gateway.get('/', key.plaintext);
+    expect(response.headers.get('x-ratelimit-remaining'), 'it is the same count').toBe('2');
+  });
 
-    it('sets every identity header also where there is nothing to say', async () => {
-      const gateway = await startTestGateway({ routes: routes({ '/': {}, '/open': { access: 'public' } }) });
-      const { plaintext } = await gateway.key();
-      expect((await ask(gateway, form, { key: plaintext })).headers).toMatchObject({ 'x-consumer-id': '' });
-      const { status, headers } = await ask(gateway, form, { path: '/open/a', key: 'nonsense' });
-      expect(status).toBe(200);
-      expect(headers).toMatchObject({
-        'x-consumer-id': '',
-        'x-consumer-plan': '',
-        'x-credential-identifier': '',
-      });
+  it('sets every identity header also where there is nothing to say', async () => {
+    const gateway = await startTestGateway({ routes: routes({ '/': {}, '/open': { access: 'public' } }) });
+    const { plaintext } = await gateway.key();
+    expect((await ask(gateway, form, { key: plaintext })).headers).toMatchObject({ 'x-consumer-id': '' });
+    const { status, headers } = await ask(gateway, form, { path: '/open/a', key: 'nonsense' });
+    expect(status).toBe(200);
+    expect(headers).toMatchObject({
+      'x-consumer-id': '',
+      'x-consumer-plan': '',
+      'x-credential-identifier': '',
     });
+  });
 
-    it('method, host and path choose the route, and its policy applies', async () => {
-      const gateway = await startTestGateway({
-        routes: [
-          ...routes(
-            {
-              '/': { access: 'public' },
-              '/read': { methods: ['GET'] },
-              '/b': { features: ['b'] },
-              '/five': { cost: 5 },
-            },
-            ['api.example.com'],
-          ),
-          ...routes({ '/': {} }, ['other.example.com']),
-        ],
-      });
-      const { plaintext: key } = await gateway.key('small');
-      const code = async (question: Question) => {
-        const { status, headers, problem } = await ask(gateway, form, { key, ...question });
-        const shown =
-          form === 'nginx' && status !== 200 ? JSON.parse(headers['x-tollgate-problem'] as string) : problem;
-        return shown.code ?? status;
-      };
-      expect(await code({ path: '/?a=/read' })).toBe(200);
-      expect(await code({ path: '/read?a=1', method: 'DELETE' })).toBe('method_not_allowed');
-      expect(await code({ path: '/b' })).toBe('feature_required');
-      expect(await code({ host: 'other.example.com:8443', key: 'nonsense' })).toBe('invalid_key');
-      expect(await code({ host: 'unknown.example.com' })).toBe('not_found');
-      expect(await code({ path: '/x/../read' })).toBe('invalid_request');
-      expect(await code({ path: '/five' })).toBe(200);
-      expect(await code({ path: '/five' }), 'five of five are counted').toBe('rate_limited');
-    });
-
-    it('the address of the client is what the proxy says of it', async () => {
-      const gateway = await startTestGateway();
-      const statuses = new Set<string>();
-      for (let i = 0; i < 31; i++) {
-        const { status, headers } = await ask(gateway, form, { key: 'typo', address: '203.0.113.9' });
-        statuses.add(headers['x-tollgate-code'] ?? `${status}`);
-      }
-      expect([...statuses]).toEqual(form === 'nginx' ? ['invalid_key', 'too_many_bad_keys'] : ['401', '429']);
-      expect((await ask(gateway, form, { key: 'typo', address: '203.0.113.10' })).status).toBe(401);
-    });
-
-    it.each([
-      [
-        'leaves out',
-        (line: string) => !/^(x-original-|x-forwarded-(for|uri|host|method)|x-real-ip)/i.test(line),
-        0,
+  it('method, host and path choose the route, and its policy applies', async () => {
+    const gateway = await startTestGateway({
+      routes: [
+        ...routes(
+          {
+            '/': { access: 'public' },
+            '/read': { methods: ['GET'] },
+            '/b': { features: ['b'] },
+            '/five': { cost: 5 },
+          },
+          ['api.example.com'],
+        ),
+        ...routes({ '/': {} }, ['other.example.com']),
       ],
-      ['says twice', () => true, 2],
-    ])(
-      'a proxy that %s what has to be there once is not answered, and the log says why',
-      async (_how, keep, times) => {
-        const gateway = await startTestGateway();
-        const { plaintext } = await gateway.key();
-        const { method, path, address, host } = {
-          method: 'GET',
-          path: '/v1',
-          address: '203.0.113.9',
-          host: 'api',
-        };
-        const own: Record<string, string> =
-          form === 'Envoy' ? { 'X-Real-IP': address } : FORMS[form].headers(method, path, address, host);
-        const target = form === 'Envoy' ? '/verify/envoy/v1' : FORMS[form].path;
-        for (const name of Object.keys(own)) {
-          if (times === 2 && name === 'X-Forwarded-For') continue;
-          const lines = Object.entries(own)
-            .map(([each, value]) => `${each}: ${value}`)
-            .filter((line) => !line.startsWith(name) || keep(line));
-          if (times === 2) lines.push(`${name}: ${own[name]}`);
-          const request = [
-            `GET ${target} HTTP/1.1`,
-            'Host: t',
-            `X-API-Key: ${plaintext}`,
-            ...lines,
-            'Connection: close',
-            '',
-            '',
-          ];
-          const { status, problem } = parse(await sendRaw(gateway.internalPort, request.join('\r\n')));
-          expect([name, status, problem.code]).toEqual([name, 500, 'proxy_misconfigured']);
-        }
-        expect(gateway.lines.filter((line) => line.includes('A proxy cannot be answered'))).toHaveLength(1);
-      },
-    );
-  },
-);
+    });
+    const { plaintext: key } = await gateway.key('small');
+    const code = async (question: Question) => {
+      const { status, problem } = await ask(gateway, form, { key, ...question });
+      return problem.code ?? status;
+    };
+    expect(await code({ path: '/?a=/read' })).toBe(200);
+    expect(await code({ path: '/read?a=1', method: 'DELETE' })).toBe('method_not_allowed');
+    expect(await code({ path: '/b' })).toBe('feature_required');
+    expect(await code({ host: 'other.example.com:8443', key: 'nonsense' })).toBe('invalid_key');
+    expect(await code({ host: 'unknown.example.com' })).toBe('not_found');
+    expect(await code({ path: '/x/../read' })).toBe('invalid_request');
+    expect(await code({ path: '/five' })).toBe(200);
+    expect(await code({ path: '/five' }), 'five of five are counted').toBe('rate_limited');
+  });
+
+  it('the address of the client is what the proxy says of it', async () => {
+    const gateway = await startTestGateway();
+    const codes = new Set<unknown>();
+    for (let i = 0; i < 31; i++) {
+      const { problem } = await ask(gateway, form, { key: 'typo', address: '203.0.113.9' });
+      codes.add(problem.code);
+    }
+    expect([...codes]).toEqual(['invalid_key', 'too_many_bad_keys']);
+    expect((await ask(gateway, form, { key: 'typo', address: '203.0.113.10' })).status).toBe(401);
+  });
+
+  it('a proxy that does not say once what it asks about is not answered, and the log says why', async () => {
+    const gateway = await startTestGateway();
+    const { plaintext: key } = await gateway.key();
+    for (const [name, value] of saidBy(form)) {
+      const { status, problem } = await ask(gateway, form, { key }, { without: name });
+      expect([name, status, problem.code]).toEqual([name, 500, 'proxy_misconfigured']);
+      // That one is a list, and of a list the end is believed.
+      if (name === 'X-Forwarded-For') continue;
+      const twice = await ask(gateway, form, { key }, { more: [`${name}: ${value}`] });
+      expect([name, twice.status, twice.problem.code]).toEqual([name, 500, 'proxy_misconfigured']);
+    }
+    expect(gateway.lines.filter((line) => line.includes('A proxy cannot be answered'))).toHaveLength(1);
+  });
+});
 
 it('each form reads its own headers only: those of another may be the client’s', async () => {
   const gateway = await startTestGateway({ routes: routes({ '/': {}, '/open': { access: 'public' } }) });
   const nginx = ['X-Original-Method: GET', 'X-Original-URL: http://api/open', 'X-Real-IP: 203.0.113.77'];
   const forwarded = ['X-Forwarded-Method: GET', 'X-Forwarded-Uri: /open', 'X-Forwarded-Host: api'];
-  const names = ['Traefik, Caddy and HAProxy', 'nginx', 'Envoy'] as const;
-  for (const [i, more] of [nginx, forwarded, [...nginx.slice(0, 2), ...forwarded]].entries())
-    expect((await ask(gateway, names[i] as (typeof names)[number], {}, more)).status, names[i]).toBe(401);
+  const others = { forwarded: nginx, nginx: forwarded, envoy: [...nginx.slice(0, 2), ...forwarded] };
+  for (const form of ALL_FORMS)
+    expect((await ask(gateway, form, {}, { more: others[form] })).status, form).toBe(401);
 });
 
 it('nginx gets 403 for what it cannot hand on, and the answer in headers, in ASCII', async () => {
@@ -271,18 +167,18 @@ it('who is neither on this machine nor a trusted proxy is not answered', async (
           'X-Forwarded-Uri: /\r\nX-Forwarded-For: 203.0.113.9\r\nConnection: close\r\n\r\n',
       );
     });
-  const asked = parse(await from(gateway.internalPort, key));
+  const asked = parseAnswer(await from(gateway.internalPort, key));
   if (own !== undefined) {
     expect([asked.status, asked.problem.code]).toEqual([500, 'proxy_misconfigured']);
     expect(gateway.lines.some((line) => line.includes('TRUSTED_PROXIES') && line.includes(own))).toBe(true);
   }
-  expect(parse(await from(trusting.internalPort, (await trusting.key()).plaintext)).status).toBe(200);
+  expect(parseAnswer(await from(trusting.internalPort, (await trusting.key()).plaintext)).status).toBe(200);
 });
 
 it('a target that is no path is the client’s mistake', async () => {
   const gateway = await startTestGateway();
   for (const path of ['*', '/a#b', 'http://evil/']) {
-    const { status, problem } = await ask(gateway, 'Traefik, Caddy and HAProxy', { path });
+    const { status, problem } = await ask(gateway, 'forwarded', { path });
     expect([status, problem.code], path).toEqual([400, 'invalid_request']);
   }
 });
@@ -328,10 +224,16 @@ it('answers until the gateway has stopped, and usage of the last moment is in th
   expect(quota.used).toBe(3);
 });
 
+it('requests under way on a route are the proxy’s to limit: a question is over when it is answered', async () => {
+  const gateway = await startTestGateway({ routes: routes({ '/': { concurrency: 1 } }) });
+  const { plaintext: key } = await gateway.key();
+  for (let i = 0; i < 3; i++) expect((await ask(gateway, 'nginx', { key })).status).toBe(200);
+});
+
 it('a key that the proxy would pass on as a WebSocket subprotocol is not taken', async () => {
   const gateway = await startTestGateway();
   const { plaintext: key } = await gateway.key();
-  const protocol = [`Sec-WebSocket-Protocol: tollgate, tollgate.key.${key}`];
-  expect((await ask(gateway, 'nginx', {}, protocol)).headers['x-tollgate-code']).toBe('missing_key');
-  expect((await ask(gateway, 'nginx', { key }, protocol)).status).toBe(200);
+  const more = [`Sec-WebSocket-Protocol: tollgate, tollgate.key.${key}`];
+  expect((await ask(gateway, 'nginx', {}, { more })).headers['x-tollgate-code']).toBe('missing_key');
+  expect((await ask(gateway, 'nginx', { key }, { more })).status).toBe(200);
 });
