@@ -142,7 +142,8 @@ export class UpstreamGroup {
       bestAt = at;
     }
     if (best === null) return null;
-    this.#next = bestAt + 1;
+    // A second attempt takes nobody's turn; else a server that fails would have every first one.
+    if (except === null) this.#next = bestAt + 1;
     best.pending++;
     best.circuit.tried(now);
     return best;
