@@ -141,6 +141,29 @@ describe('a client that leaves: its request is cancelled upstream within 100 ms'
     await vi.waitFor(async () => expect(await inFlight()).toBe(0));
   });
 
+  it('while its key is looked at, with an answer that waits for another: nothing is asked of the upstream', async () => {
+    const upstream = await startRawUpstream(() => {});
+    const { gateway, inFlight, send } = await behind(upstream);
+    let goOn = () => {};
+    const held = new Promise<void>((resolve) => {
+      goOn = resolve;
+    });
+    const { hasher } = gateway.keystore;
+    const verify = hasher.verify.bind(hasher);
+    vi.spyOn(hasher, 'verify').mockImplementation(async (...args) => {
+      await held;
+      return verify(...args);
+    });
+    const client = await send((lines) => `GET / HTTP/1.1\r\n${lines}\r\n`.repeat(2));
+    await vi.waitFor(async () => expect(await inFlight()).toBe(2));
+    client.resetAndDestroy();
+    // Whoever is told that the connection is closed has been told when a later one is open and answered.
+    await vi.waitFor(async () => expect((await gateway.get('/health')).status).toBe(200));
+    goOn();
+    await vi.waitFor(async () => expect(await inFlight()).toBe(0));
+    expect(upstream.heads()).toEqual([]);
+  });
+
   it('after it was answered: nothing happens to anybody', async () => {
     const upstream = await startRawUpstream(({ socket }) => {
       socket.write('HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood');
