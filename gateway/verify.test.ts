@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import { mintKey } from '../shared/keys.ts';
 import { boughtKey, closeAll, startTestGateway, startUpstream } from '../test/gateways.ts';
 import { temporaryFolder } from '../test/keystores.ts';
@@ -209,14 +209,20 @@ it('is told in metrics and log, and never with the query', async () => {
 });
 
 it('answers until the gateway has stopped, and usage of the last moment is in the ledger', async () => {
-  const upstream = await startUpstream((_req, res) => void setTimeout(() => res.end('{}'), 300));
+  let release = () => {};
+  const held = new Promise<void>((resolve) => {
+    release = resolve;
+  });
+  const upstream = await startUpstream((_req, res) => void held.then(() => res.end('{}')));
   const gateway = await startTestGateway({ upstreamUrl: upstream.url });
   const { plaintext: key } = await gateway.key('monthly');
   const slow = gateway.get('/', key);
+  await vi.waitFor(() => expect(upstream.requests).toHaveLength(1));
   await ask(gateway, 'nginx', { key });
   const closed = gateway.close();
   const last = await ask(gateway, 'nginx', { key });
   expect(last.status).toBe(200);
+  release();
   await Promise.all([slow, closed]);
   await expect(ask(gateway, 'nginx', { key })).rejects.toThrow('ECONNREFUSED');
   const again = await startTestGateway({ keystoreUrl: gateway.keystoreUrl });
