@@ -48,7 +48,7 @@ export class RoutesReload {
     }
     this.loadedAt = Date.now();
     const changed = before.length !== routes.all.length || routes.all.some((route, i) => route !== before[i]);
-    log[changed ? 'info' : 'debug'](
+    log.info(
       { file, routes: routes.all.map(({ name }) => name) },
       changed ? 'Other routes are in force' : 'The routes were read again and are the same',
     );

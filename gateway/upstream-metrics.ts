@@ -1,5 +1,5 @@
 import { Counter, Gauge, type Registry } from 'prom-client';
-import type { Routes } from './routes.ts';
+import type { Route, Routes } from './routes.ts';
 import type { Target } from './upstream-group.ts';
 
 /** What is known of the servers behind the routes, read when somebody asks. Servers are named by their origins. */
@@ -12,7 +12,7 @@ export function registerUpstreamMetrics(registry: Registry, routes: Pick<Routes,
       registers: [registry],
       collect() {
         this.reset();
-        for (const { name: route, group } of routes.all) {
+        for (const { name: route, group } of withServers(routes.all)) {
           for (const target of group.targets) this.set({ route, server: target.origin }, read(target));
         }
       },
@@ -35,7 +35,7 @@ export function registerUpstreamMetrics(registry: Registry, routes: Pick<Routes,
     registers: [registry],
     collect() {
       this.reset();
-      for (const { name: route, group } of routes.all) this.set({ route }, group.waiting);
+      for (const { name: route, group } of withServers(routes.all)) this.set({ route }, group.waiting);
     },
   });
   new Counter({
@@ -45,7 +45,13 @@ export function registerUpstreamMetrics(registry: Registry, routes: Pick<Routes,
     registers: [registry],
     collect() {
       this.reset();
-      for (const { name: route, group } of routes.all) this.inc({ route }, group.retries);
+      for (const { name: route, group } of withServers(routes.all)) this.inc({ route }, group.retries);
     },
   });
+}
+
+/** Routes that share their servers are told of once, by the first of them: a sum over routes counts nothing twice. */
+function withServers(routes: readonly Route[]): Route[] {
+  const groups = new Set<Route['group']>();
+  return routes.filter(({ group }) => !groups.has(group) && groups.add(group));
 }
