@@ -2,9 +2,26 @@ import { availableParallelism } from 'node:os';
 import { defineConfig } from 'vitest/config';
 import { SummaryReporter } from './test/summary-reporter.ts';
 
+/** Tests of what a proxy meets: they run a second time, with the fast lane on, where they do not see to that themselves. */
+const SITUATIONS = [
+  'access',
+  'bodies',
+  'client-leaves',
+  'forwarding',
+  'hostile-and-unlucky',
+  'interim-answers',
+  'limits-over-http',
+  'listener',
+  'long-lived',
+  'odd-upstreams',
+  'retries',
+  'slow-readers',
+  'stop',
+  'used-up',
+];
+
 export default defineConfig({
   test: {
-    include: ['**/*.test.ts'],
     exclude: ['**/node_modules/**', 'data/**'],
     globalSetup: ['test/temporary-folders.ts'],
     setupFiles: ['test/replay.ts'],
@@ -13,5 +30,16 @@ export default defineConfig({
     testTimeout: 30_000,
     hookTimeout: 60_000,
     reporters: ['default', new SummaryReporter()],
+    projects: [
+      { extends: true, test: { name: 'all', include: ['**/*.test.ts'] } },
+      {
+        extends: true,
+        test: {
+          name: 'fast lane',
+          include: SITUATIONS.map((name) => `gateway/${name}.test.ts`),
+          env: { TEST_FAST_LANE: 'on' },
+        },
+      },
+    ],
   },
 });
