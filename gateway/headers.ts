@@ -50,6 +50,9 @@ const ENDS_HERE = new Set([
   'x-api-key',
   'x-request-id',
   'x-real-ip',
+  // Some frameworks take the path from these, whatever the request line says.
+  'x-original-url',
+  'x-rewrite-url',
   'sec-websocket-protocol',
   'forwarded',
 ]);

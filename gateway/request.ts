@@ -7,6 +7,7 @@ import type { Decision, Refused } from './decision.ts';
 import { closeAfter, type Exchange } from './exchange.ts';
 import { formFault } from './form.ts';
 import type { Forwarder } from './forward.ts';
+import { withoutMethodOverrides } from './method-override.ts';
 import { answerProblem, answerRefused, send } from './refusal.ts';
 import type { CorsPolicy } from './route-spec.ts';
 import type { Route, Routes } from './routes.ts';
@@ -100,6 +101,7 @@ export function createRequestListener(options: RequestOptions) {
   function take(exchange: Exchange, route: Route): void {
     const { access, cors, methods, maxBodyBytes } = route.policy;
     exchange.route = route;
+    if (methods !== null) exchange.head.endToEnd = withoutMethodOverrides(exchange.head.endToEnd);
     if (cors !== null && isPreflight(exchange)) answerPreflight(exchange, cors);
     else if (methods !== null && !methods.includes(exchange.method)) {
       refuse(exchange, 'method_not_allowed', `${exchange.method} is not for this path.`, [

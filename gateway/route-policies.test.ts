@@ -93,6 +93,24 @@ describe.each(['off', 'on'])('with the fast lane %s', (FAST_LANE) => {
     });
   });
 
+  it('what would make another method or path of it does not reach the upstream', async () => {
+    const upstream = await startUpstream();
+    const gateway = await start(route('/', upstream, { methods: ['POST'] }), route('/any', upstream));
+    const { plaintext } = await gateway.key();
+    for (const [path, more] of [
+      ['/', { 'X-HTTP-Method-Override': 'DELETE', X_Method_Override: 'DELETE' }],
+      ['/any', { 'X-HTTP-Method-Override': 'DELETE' }],
+    ] as const) {
+      const headers = { ...more, 'X-Original-URL': '/admin', X_Rewrite_Url: '/admin' };
+      expect((await gateway.get(path, plaintext, { method: 'POST', headers })).status).toBe(200);
+    }
+    const [limited, any] = upstream.requests.map((request) => JSON.stringify(request.headers));
+    expect(limited).not.toMatch(/DELETE|admin/);
+    // Where any method is allowed, so is this way to say it.
+    expect(any).toMatch(/DELETE/);
+    expect(any).not.toMatch(/admin/);
+  });
+
   describe('a body', () => {
     it('announced as too long: 413 before anything of it is read, and without being counted', async () => {
       const upstream = await startUpstream();
