@@ -31,6 +31,7 @@ export class WebSocketHandshake {
   #request: ClientRequest | null = null;
   #timer: NodeJS.Timeout | undefined;
   #asked = 0;
+  #connected = false;
   #status = 0;
   #over = false;
 
@@ -85,6 +86,7 @@ export class WebSocketHandshake {
     this.#limit(request, connectTimeoutMs, new errors.ConnectTimeoutError());
     request.once('socket', (socket) => {
       socket.once(target.tls === null ? 'connect' : 'secureConnect', () => {
+        this.#connected = true;
         this.#limit(request, timeoutMs, new errors.HeadersTimeoutError());
       });
     });
@@ -160,8 +162,7 @@ export class WebSocketHandshake {
     this.#leave();
     group.failed(target);
     // Nothing was sent yet: another server may be asked.
-    const connecting = this.#request?.socket?.connecting !== false;
-    const next = this.#asked === 1 && connecting && group.mayRetry() ? group.pick(target) : null;
+    const next = this.#asked === 1 && !this.#connected && group.mayRetry() ? group.pick(target) : null;
     if (next === null) this.#fail(error);
     else if (next !== target) this.onRoom(next);
     else {

@@ -1,8 +1,11 @@
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type Server } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
 import { type AddressInfo, connect, type Socket } from 'node:net';
+import { Server as TlsServer } from 'node:tls';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import WebSocket, { WebSocketServer } from 'ws';
+import { CA, SERVER } from '../test/certificates.ts';
 import {
   boughtKey,
   closeAll,
@@ -11,6 +14,7 @@ import {
   startTestGateway,
   type TestGateway,
 } from '../test/gateways.ts';
+import { gatewayBefore, routeToServers } from '../test/servers.ts';
 
 afterEach(closeAll);
 
@@ -24,8 +28,10 @@ type Upstream = {
 };
 
 /** A server that speaks WebSocket and sends back each message, unless told otherwise. */
-async function startWebSocketUpstream(onConnection?: (socket: WebSocket) => void): Promise<Upstream> {
-  const server = createServer((_req, res) => res.writeHead(426).end('WebSocket only'));
+async function startWebSocketUpstream(
+  onConnection?: (socket: WebSocket) => void,
+  server: Server = createServer(),
+): Promise<Upstream> {
   const sockets = new WebSocketServer({
     server,
     handleProtocols: (protocols) => (protocols.has('chat') ? 'chat' : false),
@@ -47,7 +53,8 @@ async function startWebSocketUpstream(onConnection?: (socket: WebSocket) => void
         server.closeAllConnections();
       }),
   });
-  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  const scheme = server instanceof TlsServer ? 'https' : 'http';
+  const url = `${scheme}://127.0.0.1:${(server.address() as AddressInfo).port}`;
   return { url, server, requests, open: sockets.clients };
 }
 
@@ -185,6 +192,44 @@ describe('a WebSocket', () => {
     expect(waiting(), 'most of it waits where it comes from').toBeGreaterThan(size / 2);
     client.resume();
     await vi.waitFor(() => expect(received).toBe(size), 20_000);
+  });
+});
+
+describe('the server of a WebSocket', () => {
+  it('may be behind TLS, and is verified', async () => {
+    const upstream = await startWebSocketUpstream(undefined, createTlsServer(SERVER) as unknown as Server);
+    const tls = { ca: CA, cert: null, key: null, serverName: null, verify: true };
+    const trusting = await gatewayBefore([upstream.url], { tls });
+    const { client } = await open(trusting.gateway, trusting.key);
+    client.send('secret');
+    expect(String(((await once(client, 'message')) as [Buffer])[0])).toBe('secret');
+    const careful = await gatewayBefore([upstream.url]);
+    expect((await refusal(careful.gateway, careful.key)).status).toBe(502);
+  });
+
+  it('is another one when the first is not there', async () => {
+    const upstream = await startWebSocketUpstream();
+    const gone = await startWebSocketUpstream();
+    gone.server.close();
+    const { gateway, key } = await gatewayBefore([gone.url, upstream.url], { retryBudget: 1 });
+    for (let i = 0; i < 4; i++) await open(gateway, key);
+    expect(upstream.requests).toHaveLength(4);
+  });
+
+  it('is told apart by connections under way: they count while the WebSocket is open', async () => {
+    const upstream = await startWebSocketUpstream();
+    const route = routeToServers([upstream.url]);
+    const gateway = await startTestGateway({
+      routes: [{ ...route, policy: { ...route.policy, concurrency: 1 } }],
+    });
+    const { plaintext: key } = await gateway.key();
+    const { client } = await open(gateway, key);
+    expect(JSON.parse((await refusal(gateway, key)).body)).toMatchObject({ code: 'too_many_concurrent' });
+    client.close();
+    await vi.waitFor(async () => {
+      const next = dial(gateway, key);
+      await once(next.client, 'open');
+    });
   });
 });
 
