@@ -1,5 +1,6 @@
 import { LRUCache } from 'lru-cache';
 import type { KeyFacts, Keystore } from '../keystore/keystore.ts';
+import { Recent } from './recent.ts';
 
 /** How long facts are used while the change feed cannot be read: with it away, nobody would tell us of a revocation. */
 const UNFED_MS = 1000;
@@ -25,7 +26,7 @@ export class FactsCache {
   readonly #now: () => number;
   readonly #onRead: (facts: KeyFacts, usageEpoch: number) => void;
   readonly #usageEpoch: () => number;
-  readonly #entries: LRUCache<string, Entry>;
+  readonly #entries: Recent<string, Entry>;
   readonly #absent = new LRUCache<string, true>({ max: MAX_ABSENT, ttl: ABSENT_MS });
   readonly #reading = new Map<string, Reading>();
   #unsubscribe: (() => void) | undefined;
@@ -42,7 +43,7 @@ export class FactsCache {
     this.#now = options.now;
     this.#usageEpoch = options.usageEpoch;
     this.#onRead = options.onRead;
-    this.#entries = new LRUCache({ max: options.capacity });
+    this.#entries = new Recent(options.capacity);
   }
 
   /** Follows the change feed. Nothing may be read before. */

@@ -8,6 +8,7 @@ import { type Refused, refused } from './decision.ts';
 import type { FactsCache } from './facts-cache.ts';
 import type { FirstUses, KeyInUse } from './first-uses.ts';
 import { type HashQueue, HashQueueFull } from './hash-queue.ts';
+import { Recent } from './recent.ts';
 
 /** Longer than any key; not worth hashing. */
 const MAX_PRESENTED = 128;
@@ -35,7 +36,7 @@ type Options = {
  */
 export class Identify {
   readonly #options: Options;
-  readonly #verified: LRUCache<string, Verified>;
+  readonly #verified: Recent<string, Verified>;
   /** Presented keys whose secret was wrong though its tag was right: once in 65,536 guesses, and not twice. */
   readonly #wrong = new LRUCache<string, true>({ max: MAX_WRONG, ttl: WRONG_MS });
   readonly #verifying = new Map<string, Promise<boolean>>();
@@ -47,7 +48,7 @@ export class Identify {
 
   constructor(options: Options) {
     this.#options = options;
-    this.#verified = new LRUCache({ max: options.capacity });
+    this.#verified = new Recent(options.capacity);
   }
 
   /** The mode of the keystore, once it is known. */

@@ -1,6 +1,6 @@
-import { LRUCache } from 'lru-cache';
 import { hourOf, type KeyFacts, monthEndMs, monthStartHour, type UsageRow } from '../keystore/keystore.ts';
 import type { Plan } from '../shared/plans.ts';
+import { Recent } from './recent.ts';
 
 /** How many requests a plan includes, and in what. */
 export type Allowance = Pick<Plan, 'quota' | 'quotaPer'>;
@@ -41,12 +41,12 @@ const EVER = 0;
  * written yet. Each request is in exactly one of the two.
  */
 export class Quotas {
-  readonly #tallies: LRUCache<string, Tally>;
+  readonly #tallies: Recent<string, Tally>;
   #month = { start: 0, end: 0, startHour: 0 };
 
   /** @param capacity rotation chains remembered; one that is forgotten is read from the ledger again */
   constructor(capacity: number) {
-    this.#tallies = new LRUCache({ max: capacity });
+    this.#tallies = new Recent(capacity);
   }
 
   /**

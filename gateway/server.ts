@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { getHeapStatistics } from 'node:v8';
 import type { Keystore } from '../keystore/keystore.ts';
 import { type Config, urlHost } from '../shared/config.ts';
 import type { Logger } from '../shared/log.ts';
@@ -75,10 +76,10 @@ export type GatewayOptions = {
 };
 
 /**
- * Keys remembered: about 1 KiB each with facts, digest and quota, so 200 MiB at the most. A key beyond them still works,
- * for an Argon2 run at each return.
+ * Keys remembered: about 1.6 KiB each with facts, digest, windows and quota, so half of what this process may have at
+ * most. A key beyond them still works, for an Argon2 run at each return.
  */
-const MAX_KEYS = 200_000;
+const MAX_KEYS = Math.min(2_000_000, Math.floor(getHeapStatistics().heap_size_limit / 2 / 1640));
 /** What proxies ask is answered at once, unless it waits for Argon2. */
 const INTERNAL_STOP_MS = 1000;
 
