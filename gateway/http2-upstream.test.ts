@@ -1,11 +1,12 @@
 import { once } from 'node:events';
-import { request } from 'node:http';
+import { request, type ServerResponse } from 'node:http';
 import {
   createSecureServer,
   type Http2SecureServer,
   type Http2Session,
   type ServerHttp2Stream,
 } from 'node:http2';
+import { createServer as createHttpsServer } from 'node:https';
 import { type AddressInfo, createServer as createTcpServer, type Socket } from 'node:net';
 import { createServer as createTlsServer } from 'node:tls';
 import { afterEach, describe, expect, it } from 'vitest';
@@ -245,11 +246,69 @@ describe('a server that speaks HTTP/2', () => {
     expect(error).toMatchObject({ code: 'ECONNRESET' });
   });
 
+  it('that says goodbye: what is under way is answered, and what comes goes on a new connection', async () => {
+    const streams: ServerHttp2Stream[] = [];
+    const { url, met, sessions } = await h2Server((stream) => void streams.push(stream));
+    const { get } = await gatewayBefore([url], H2);
+    const first = get();
+    await eventually(() => expect(streams).toHaveLength(1));
+    for (const session of sessions) session.close();
+    const second = get();
+    await eventually(() => expect(streams).toHaveLength(2));
+    expect(met.sessions).toBe(2);
+    for (const [i, stream] of streams.entries()) {
+      stream.respond({ ':status': 200 });
+      stream.end(`answer ${i + 1}`);
+    }
+    expect(await (await first).text()).toBe('answer 1');
+    expect(await (await second).text()).toBe('answer 2');
+  });
+
+  it('that dies with many requests under way: each is told, and the circuit counts it once', async () => {
+    const streams: ServerHttp2Stream[] = [];
+    const { url, sessions } = await h2Server((stream) => {
+      if (streams.push(stream) <= 20) return;
+      stream.respond({ ':status': 200 });
+      stream.end('again');
+    });
+    const { gateway, key, get } = await gatewayBefore([url], H2);
+    const answers = Array.from({ length: 20 }, () => gateway.get('/', key, { method: 'POST' }));
+    await eventually(() => expect(streams).toHaveLength(20));
+    for (const session of sessions) session.destroy();
+    for (const each of answers) expect((await each).status).toBe(502);
+    expect(gateway.lines.join('')).not.toContain('circuit_opened');
+    expect(await (await get()).text()).toBe('again');
+  });
+
   it('that does not answer in time is a 504', async () => {
     const { url } = await h2Server(() => {});
     const { get } = await gatewayBefore([url], { ...H2, timeoutMs: 300 });
     expect((await get()).status).toBe(504);
   });
+});
+
+it('a server that speaks only HTTP/1.1 after all gets one request at a time on a connection', async () => {
+  const sockets = new Set<Socket>();
+  const held: ServerResponse[] = [];
+  const server = createHttpsServer({ ...SERVER, ALPNProtocols: ['http/1.1'] }, (req, res) => {
+    sockets.add(req.socket);
+    held.push(res);
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  closeLater({
+    close: async () => {
+      server.closeAllConnections();
+      await new Promise<void>((resolve) => void server.close(() => resolve()));
+    },
+  });
+  const { get } = await gatewayBefore([`https://localhost:${(server.address() as AddressInfo).port}`], H2);
+  const first = get();
+  await eventually(() => expect(held).toHaveLength(1));
+  const answers = [first, get(), get(), get()];
+  await eventually(() => expect(held).toHaveLength(4));
+  expect(sockets.size).toBe(4);
+  for (const res of held) res.end('ok');
+  for (const each of answers) expect(await (await each).text()).toBe('ok');
 });
 
 it('a server that never finishes its handshake keeps nobody waiting for others to fail first', async () => {

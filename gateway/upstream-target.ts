@@ -1,6 +1,6 @@
 import { isIP } from 'node:net';
-import type { ConnectionOptions } from 'node:tls';
-import { buildConnector, Pool } from 'undici';
+import { type ConnectionOptions, TLSSocket } from 'node:tls';
+import { buildConnector, Client, Pool } from 'undici';
 import { watchForBreak } from './broken-connection.ts';
 import { Circuit } from './circuit.ts';
 import { noticeResets } from './http2-resets.ts';
@@ -11,6 +11,9 @@ import type { TlsSpec, UpstreamSpec } from './route-spec.ts';
  * idle would hold on to the old one for ever: each new one looks the name up again.
  */
 const CONNECTION_AGE_MS = 60_000;
+
+/** Requests at a time on one HTTP/2 connection; fewer where the server wants fewer. */
+const STREAMS = 100;
 
 /** One server of a route's upstream. */
 export class Target {
@@ -91,6 +94,7 @@ export class Target {
       bodyTimeout: idleTimeoutMs,
       clientTtl: this.connectionAgeMs,
       connect: this.#connector(),
+      ...(http2 ? { factory: multiplexingClient } : {}),
       ...more,
     });
     if (http2) pool.on('connectionError', (_origin, _targets, error) => this.#failQueued(pool, error));
@@ -129,6 +133,26 @@ export class Target {
     this.#dispatcher = this.#pool();
     void pool.destroy(error);
   }
+}
+
+/**
+ * A client that, when its connection takes no more requests because the server said goodbye, opens another one although
+ * answers are still coming on the first. By itself it would let the next request wait for the last of them.
+ */
+function multiplexingClient(origin: URL, options: object): Client {
+  const { connect, ...rest } = options as Client.Options & { connect: buildConnector.connector };
+  const client = new Client(origin, {
+    ...rest,
+    pipelining: STREAMS,
+    connect: (to, callback) =>
+      connect(to, (...result) => {
+        const [, socket] = result;
+        // The server prefers HTTP/1.1, where one connection carries one request at a time.
+        if (socket instanceof TLSSocket && socket.alpnProtocol !== 'h2') client.pipelining = 1;
+        callback(...result);
+      }),
+  });
+  return client;
 }
 
 /** How TLS is spoken to a server. Verified, unless the route says otherwise; never below TLS 1.2. */
