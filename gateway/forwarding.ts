@@ -111,8 +111,10 @@ export class Forwarding implements Dispatcher.DispatchHandler, WaitingRequest {
     const { res, req } = this.#exchange;
     const received = controller.rawHeaders as ReceivedHeaders;
     if (status < 200) {
-      // HTTP/1.0 has no interim answers (RFC 9110 section 15.2).
-      if (req.httpVersionMinor > 0) res.writeInformation(status, responseHeaders(received, this.#route));
+      // HTTP/1.0 has no interim answers (RFC 9110 section 15.2). While other answers of a pipeline are before this one,
+      // `node:http` would put it between the head and the body of an answer.
+      if (req.httpVersionMinor > 0 && res.socket !== null)
+        res.writeInformation(status, responseHeaders(received, this.#route));
       return;
     }
     this.#events.upstreamAnswered(performance.now() - this.#startedAt);
@@ -212,7 +214,8 @@ export class Forwarding implements Dispatcher.DispatchHandler, WaitingRequest {
     this.#waiting = false;
     const held = this.#held;
     this.#held = null;
-    if (held === null) this.#exchange.res.flushHeaders();
+    // Not by `flushHeaders`, which sends them as UTF-8.
+    if (held === null) this.#exchange.res.write('', 'latin1');
     else this.#write(held);
   }
 

@@ -82,11 +82,15 @@ const INTERIM = [
   'HTTP/1.1 100 Continue\r\n\r\n',
 ];
 
-/** The answer of an upstream, or what looks like one, latin1. */
-export function fuzzAnswer(random: FuzzRandom): FuzzAnswer {
+/**
+ * The answer of an upstream, or what looks like one, latin1.
+ *
+ * @param interim whether interim answers may come before it
+ */
+export function fuzzAnswer(random: FuzzRandom, interim: boolean): FuzzAnswer {
   const odd = random.chance(0.35);
   let bytes = '';
-  if (random.chance(0.02)) bytes += random.pick(INTERIM);
+  if (random.chance(0.02) && interim) bytes += random.pick(INTERIM);
   const framing = random.integer(20);
   let status = random.pick(STATUSES);
   let body = bodyText(random);

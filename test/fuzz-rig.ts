@@ -191,7 +191,7 @@ const UUID = /[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}/g;
 
 function withoutIds(request: string): string {
   // The address is the upstream's own; each gateway has another one, and so the chunks may be cut elsewhere.
-  const plain = request.replace(UUID, 'ID').replace(/(\r\nhost: 127\.0\.0\.1):\d+/, '$1');
+  const plain = request.replace(UUID, 'ID').replace(/(\r\nhost: 127\.0\.0\.1):\d+/i, '$1');
   const end = plain.indexOf('\r\n\r\n') + 4;
   if (!/\r\ntransfer-encoding: chunked/i.test(plain.slice(0, end))) return plain;
   return `${plain.slice(0, end)}${chunkedBody(plain, end)?.text ?? plain.slice(end)}`;
@@ -229,7 +229,15 @@ export function comparable(received: string): string {
   return text + plain.slice(at);
 }
 
-/** A body whose chunks end too early. */
+/** A body whose chunks end too early, put together as far as it came. */
 function unchunked(bytes: string): string {
-  return bytes.replace(/(?:^|\r\n)[0-9a-f]+\r\n/g, '');
+  let text = '';
+  for (let at = 0; ; ) {
+    const lineEnd = bytes.indexOf('\r\n', at);
+    const size = lineEnd < 0 ? Number.NaN : Number.parseInt(bytes.slice(at, lineEnd), 16);
+    if (!(size >= 0)) return text + bytes.slice(at);
+    text += bytes.slice(lineEnd + 2, lineEnd + 2 + size);
+    at = lineEnd + 4 + size;
+    if (at >= bytes.length) return text;
+  }
 }
