@@ -24,7 +24,7 @@ export function addFraming(
   }
 }
 
-/** The upstream's reason phrase, or Node's own where it is not of the form RFC 9112 section 4 gives it. */
+/** The upstream's reason phrase, or an empty one where it is not of the form RFC 9112 section 4 gives it. */
 export function sendableReason(status: number, reason = ''): string {
   return reason === STATUS_CODES[status] || /^[\t\x20-\x7e\x80-\xff]*$/.test(reason) ? reason : '';
 }
