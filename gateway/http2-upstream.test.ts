@@ -8,10 +8,10 @@ import {
 } from 'node:http2';
 import { createServer as createHttpsServer } from 'node:https';
 import { type AddressInfo, createServer as createTcpServer, type Socket } from 'node:net';
-import { createServer as createTlsServer } from 'node:tls';
 import { afterEach, describe, expect, it } from 'vitest';
 import { CA, SERVER } from '../test/certificates.ts';
 import { closeAll, closeLater, sendRaw, type TestGateway } from '../test/gateways.ts';
+import { DATA, frame, HEADERS, RST_STREAM, rawH2Server } from '../test/raw-http2.ts';
 import { eventually, gatewayBefore } from '../test/servers.ts';
 import type { UpstreamSpec } from './route-spec.ts';
 
@@ -53,59 +53,6 @@ function open(gateway: TestGateway, key: string, method = 'GET', headers: Record
   const client = request(`${gateway.url}/stream`, { method, headers: { 'X-API-Key': key, ...headers } });
   client.on('error', () => {});
   return client;
-}
-
-const DATA = 0;
-const HEADERS = 1;
-const RST_STREAM = 3;
-const SETTINGS = 4;
-
-/** A frame of the first stream, or of the connection (RFC 9113 section 4.1). */
-function frame(type: number, flags: number, payload: Buffer, stream = 1): Buffer {
-  const head = Buffer.alloc(9);
-  head.writeUIntBE(payload.length, 0, 3);
-  head[3] = type;
-  head[4] = flags;
-  head.writeUInt32BE(stream, 5);
-  return Buffer.concat([head, payload]);
-}
-
-/** A server that answers its first request with frames made by hand: what no library would send. */
-async function rawH2Server(answer: Buffer) {
-  const sockets: Socket[] = [];
-  const server = createTlsServer({ ...SERVER, ALPNProtocols: ['h2'] }, (socket) => {
-    sockets.push(socket);
-    socket.on('error', () => {});
-    socket.write(frame(SETTINGS, 0, Buffer.alloc(0), 0));
-    let received = Buffer.alloc(0);
-    const onData = (chunk: Buffer) => {
-      received = Buffer.concat([received, chunk]);
-      if (!hasRequest(received)) return;
-      socket.off('data', onData);
-      socket.resume();
-      socket.write(answer);
-    };
-    socket.on('data', onData);
-  });
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  closeLater({
-    close: async () => {
-      for (const socket of sockets) socket.destroy();
-      await new Promise<void>((resolve) => void server.close(() => resolve()));
-    },
-  });
-  const { port } = server.address() as AddressInfo;
-  return { url: `https://localhost:${port}`, send: (bytes: Buffer) => sockets[0]?.write(bytes) };
-}
-
-/** Whether the head of the first request is among the frames after the preface (RFC 9113 section 3.4). */
-function hasRequest(received: Buffer): boolean {
-  let at = 24;
-  while (at + 9 <= received.length) {
-    if (received[at + 3] === HEADERS) return true;
-    at += 9 + received.readUIntBE(at, 3);
-  }
-  return false;
 }
 
 describe('a server that speaks HTTP/2', () => {
