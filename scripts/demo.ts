@@ -37,6 +37,8 @@ async function demo(): Promise<number> {
       BILLING_PORT: String(billingPort),
       SANDBOX_PORT: '0',
       INTERNAL_PORT: '0',
+      // It calls the demo API.
+      ROUTES_FILE: 'off',
       LOG_LEVEL: 'debug',
       ...(process.env.PLANS_FILE ? { PLANS_FILE: process.env.PLANS_FILE } : {}),
     },

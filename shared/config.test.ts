@@ -8,7 +8,11 @@ let dir: string;
 beforeEach(() => {
   dir = mkdtempSync(join(tmpdir(), 'tollgate-config-'));
 });
-const local = (more: Record<string, string> = {}) => ({ KEYSTORE_URL: `sqlite:${dir}/k.sqlite`, ...more });
+const local = (more: Record<string, string> = {}) => ({
+  KEYSTORE_URL: `sqlite:${dir}/k.sqlite`,
+  ROUTES_FILE: 'off',
+  ...more,
+});
 const SECRET = 'Zm9yIHRlc3RzIG9ubHksIDQ4IHJhbmRvbSBieXRlcw==';
 const production = {
   NODE_ENV: 'production',
@@ -166,6 +170,20 @@ describe('configuration', () => {
       'STRIPE_API_BASE',
     ]);
     expect(problemsOf({ ...production, TOLLGATE_SECRET: 'x'.repeat(64) })).toEqual(['TOLLGATE_SECRET']);
+  });
+
+  it('takes routes from a file in place of UPSTREAM_URL, never both', () => {
+    const file = join(dir, 'routes.yaml');
+    expect(problemsOf(local({ ROUTES_FILE: file }))).toEqual(['ROUTES_FILE']);
+    writeFileSync(file, '');
+    expect(loadConfig(local({ ROUTES_FILE: file }), 'gateway').routesFile).toBe(file);
+    const { UPSTREAM_URL, ...others } = production;
+    expect(problemsOf({ ...others, ROUTES_FILE: file })).toEqual([]);
+    expect(problemsOf({ ...production, ROUTES_FILE: file })).toEqual(['UPSTREAM_URL']);
+    expect(problemsOf({ ...production, ROUTES_FILE: file }, 'billing')).toEqual([]);
+    expect(() => loadConfig(local({ ROUTES_FILE: file, UPSTREAM_URL }), 'gateway')).toThrow(
+      /ROUTES_FILE=off/,
+    );
   });
 
   it('asks each service only for what it uses: the gateway never needs a Stripe secret', () => {

@@ -330,16 +330,16 @@ function checkRoutesFile(
   if (file === null) return;
   if (!existsSync(file)) report('ROUTES_FILE', `names ${file}, which does not exist`);
   else if (values.UPSTREAM_URL !== undefined) {
-    const drop = values.ROUTES_FILE === undefined ? `move ${file} away` : 'unset ROUTES_FILE';
     report(
       'UPSTREAM_URL',
-      `is set beside the routes in ${file}, which say where requests go: unset UPSTREAM_URL, or ${drop} for one route to it`,
+      `is set beside the routes in ${file}, which say where requests go: unset UPSTREAM_URL, or set ROUTES_FILE=off for one route to it`,
     );
   }
 }
 
 /** The file that routes are in, if there is one. */
 function routesFile({ ROUTES_FILE }: Pick<Values, 'ROUTES_FILE'>): string | null {
+  if (ROUTES_FILE === 'off') return null;
   return ROUTES_FILE ?? (existsSync(DEFAULT_ROUTES_FILE) ? DEFAULT_ROUTES_FILE : null);
 }
 

@@ -96,6 +96,8 @@ export async function startTestGateway(
       GATEWAY_PORT: '0',
       INTERNAL_PORT: '0',
       UPSTREAM_URL: upstreamUrl,
+      // Whatever lies in the folder that the tests are run in.
+      ROUTES_FILE: 'off',
       PLANS_FILE: plansFile,
       PUBLIC_BILLING_URL: 'https://buy.example.com',
       // Every situation is tested on both ways through the gateway.

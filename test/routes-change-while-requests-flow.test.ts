@@ -243,7 +243,7 @@ describe('npm run gateway', () => {
     writeFileSync(file, routeTo('http://127.0.0.1:1'));
     const { code, output } = await runProgram('gateway/main.ts', env({ UPSTREAM_URL: 'http://127.0.0.1:1' }));
     expect(code).toBe(78);
-    expect(output).toContain('unset UPSTREAM_URL, or unset ROUTES_FILE for one route to it');
+    expect(output).toContain('unset UPSTREAM_URL, or set ROUTES_FILE=off for one route to it');
     const missing = await runProgram('gateway/main.ts', env({ ROUTES_FILE: '/nowhere/routes.yaml' }));
     expect(missing.code).toBe(78);
     expect(missing.output).toContain('ROUTES_FILE names /nowhere/routes.yaml, which does not exist');

@@ -69,6 +69,7 @@ async function startTollgate(
       TOLLGATE_SECRET: SERVER_SECRET,
       PLANS_FILE: plans,
       UPSTREAM_URL: `http://${upstream}`,
+      ROUTES_FILE: 'off',
       GATEWAY_PORT: String(await freePort()),
       INTERNAL_PORT: String(internalPort),
       KEY_HASH: CHEAP_HASH,
