@@ -111,10 +111,8 @@ export class Forwarding implements Dispatcher.DispatchHandler, WaitingRequest {
     const { res, req } = this.#exchange;
     const received = controller.rawHeaders as ReceivedHeaders;
     if (status < 200) {
-      // HTTP/1.0 has no interim answers (RFC 9110 section 15.2). While other answers of a pipeline are before this one,
-      // `node:http` would put it between the head and the body of an answer.
-      if (req.httpVersionMinor > 0 && res.socket !== null)
-        res.writeInformation(status, responseHeaders(received, this.#route));
+      // HTTP/1.0 has no interim answers (RFC 9110 section 15.2).
+      if (req.httpVersionMinor > 0) res.writeInformation(status, responseHeaders(received, this.#route));
       return;
     }
     this.#events.upstreamAnswered(performance.now() - this.#startedAt);
@@ -124,6 +122,8 @@ export class Forwarding implements Dispatcher.DispatchHandler, WaitingRequest {
     if (this.#events.stopping() && closeAfter(this.#exchange)) headers.push('Connection', 'close');
     this.#status = status;
     res.writeHead(status, sendableReason(status, statusMessage), headers);
+    // While others of a pipeline are before it, `node:http` would put the head before interim answers that wait.
+    if (res.socket === null) res.write('', 'latin1');
     this.#answering = true;
     // A small body usually came in the same packet and goes out with the headers. If not, nothing waits for it.
     this.#waiting = true;

@@ -109,10 +109,11 @@ function comesMore({ req, head, connection }: Exchange): boolean {
 function finish(exchange: Exchange, res: ServerResponse, text: Buffer): void {
   const { req } = exchange;
   if (!mustClose(exchange) || !comesMore(exchange)) {
-    res.end(text);
+    // As text it shares one write with the headers; as bytes it could come after an interim answer that waits, and they before.
+    res.end(text.toString('latin1'), 'latin1');
     return;
   }
-  res.write(req.method === 'HEAD' ? '' : text);
+  res.write(req.method === 'HEAD' ? '' : text.toString('latin1'), 'latin1');
   let taken = 0;
   const end = () => {
     clearTimeout(timer);
