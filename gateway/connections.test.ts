@@ -81,6 +81,17 @@ describe('a slow client', () => {
     expect(client.received).toMatch(/^HTTP\/1.1 408 [\s\S]*Connection: close[\s\S]*"code":"request_timeout"/);
   });
 
+  it('whose body drips after its answer is let go, too', async () => {
+    const gateway = await startTestGateway({
+      listenerLimits: { ...LISTENER_LIMITS, bodyMs: 300, bodyBytes: 100, checkMs: 50 },
+    });
+    const client = await open(gateway.port);
+    client.socket.write('POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10000\r\n\r\n');
+    drip(client.socket, 'x', 20);
+    await vi.waitFor(() => expect(client.received).toMatch(/^HTTP\/1.1 401 /));
+    await vi.waitFor(() => expect(client.closed).toBe(true), 10_000);
+  });
+
   it('whose body comes fast enough may take as long as it likes', async () => {
     const upstream = await startUpstream((req, res) => {
       let bytes = 0;

@@ -146,8 +146,9 @@ export class Connections {
   }
 
   #checkBody(socket: Socket, { last, body }: Connection, now: number): void {
-    // A stream both ways may be quiet: once there is an answer, its pauses are the conversation's.
-    if (last === null || last.req.complete || last.res.headersSent) return;
+    if (last === null || last.req.complete) return;
+    // A stream both ways may be quiet: while there is an answer under way, its pauses are the conversation's.
+    if (last.res.headersSent && !last.res.writableEnded) return;
     if (body.of === last && !socket.isPaused()) {
       if (now - body.at < this.#limits.bodyMs) return;
       if (socket.bytesRead - body.bytes < this.#limits.bodyBytes) {
