@@ -31,12 +31,21 @@ it('has a line for each request: who, what, and what became of it, and no secret
   await gateway.get('/whoami', plaintext);
   await vi.waitFor(() => expect(linesOf(file)).toHaveLength(4));
   expect(linesOf(file)).toMatchObject([
-    { method: 'GET', path: '/v1/items', status: 200, outcome: 'forwarded', key: id, trace_id: TRACE },
+    {
+      method: 'GET',
+      path: '/v1/items',
+      status: 200,
+      outcome: 'forwarded',
+      route: 'default',
+      key: id,
+      trace_id: TRACE,
+    },
     { path: '/v1/tg_test_[redacted]/%22odd%22', status: 200 },
-    { path: '/v1/none', status: 401, outcome: 'refused', code: 'missing_key' },
+    { path: '/v1/none', status: 401, outcome: 'refused', route: 'default', code: 'missing_key' },
     { path: '/whoami', status: 200, outcome: 'answered' },
   ]);
-  const [first] = linesOf(file);
+  const [first, , , own] = linesOf(file);
+  expect(own).not.toHaveProperty('route');
   expect(first).toMatchObject({
     time: expect.stringMatching(/^\d{4}-\d\d-\d\dT.*Z$/),
     request_id: expect.stringMatching(/^[0-9a-f-]{36}$/),

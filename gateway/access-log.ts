@@ -20,7 +20,10 @@ const TRACEPARENT = /^[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}/;
 const NO_SECRET = /^[^_.]*$|^.{0,24}$/s;
 
 /** What is logged of a request that arrived here, or that a proxy asked about. */
-export type Logged = Pick<Arrival, 'method' | 'path' | 'head' | 'requestId' | 'address' | 'startedAt'>;
+export type Logged = Pick<
+  Arrival,
+  'method' | 'path' | 'head' | 'requestId' | 'address' | 'startedAt' | 'route'
+>;
 
 type Line = {
   arrival: Logged;

@@ -163,7 +163,15 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     metrics.answered(outcome, status);
     if (accessLog !== null) {
       const milliseconds = performance.now() - arrival.startedAt;
-      accessLog.add({ arrival, status, outcome, route: null, keyId, code, milliseconds });
+      accessLog.add({
+        arrival,
+        status,
+        outcome,
+        route: arrival.route?.name ?? null,
+        keyId,
+        code,
+        milliseconds,
+      });
     }
     const level = outcome === 'failed' ? 'info' : 'debug';
     if (!log.isLevelEnabled(level)) return;

@@ -18,7 +18,7 @@ const ENVOY = '/verify/envoy';
 /** A request that a proxy asks about. */
 export type AskedAbout = Pick<
   Arrival,
-  'method' | 'target' | 'path' | 'head' | 'requestId' | 'address' | 'startedAt'
+  'method' | 'target' | 'path' | 'head' | 'requestId' | 'address' | 'startedAt' | 'route'
 >;
 
 /** The proxy does not say, or not clearly, what it asks about: it was not set up for this. */
@@ -86,7 +86,7 @@ export function readQuestion(
   }
   const query = target.indexOf('?');
   const path = query < 0 ? target : target.slice(0, query);
-  return { method, target, path, head, requestId, address, startedAt };
+  return { method, target, path, head, requestId, address, startedAt, route: null };
 }
 
 /** The value of a header that has to be there once: of two, one may be the client's. */

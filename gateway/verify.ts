@@ -164,6 +164,7 @@ export function createVerify(options: VerifyOptions): Verify {
       return;
     }
     const route = routes.match(asked.head.host, asked.path);
+    if (typeof route !== 'string') asked.route = route;
     if (route === 'unclear_path') {
       refuseForm(form, res, asked, 'invalid_request', UNCLEAR_PATH);
     } else if (route === 'none') {
