@@ -1,0 +1,110 @@
+import { connect } from 'node:net';
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import { closeAll, sendRaw, startTestGateway, startUpstream, type TestGateway } from '../../test/gateways.ts';
+import { LISTENER_LIMITS } from '../listener.ts';
+
+afterEach(closeAll);
+
+const BODY = '{"ok":true}';
+
+/** A gateway with the fast lane in front of an upstream that answers plainly, but for the paths that say otherwise. */
+async function withLane(options: Parameters<typeof startTestGateway>[0] = {}) {
+  const sockets = new Set<unknown>();
+  const upstream = await startUpstream((req, res) => {
+    sockets.add(req.socket);
+    if (req.url === '/never') return;
+    if (req.url === '/chunked') res.write(BODY);
+    else res.setHeader('Content-Length', BODY.length);
+    if (req.url === '/broken') req.socket.destroy();
+    else if (req.url === '/chunked') res.end();
+    else res.end(BODY);
+  });
+  const gateway = await startTestGateway({ upstreamUrl: upstream.url, env: { FAST_LANE: 'on' }, ...options });
+  const { plaintext, id } = await gateway.key();
+  const lines = `Host: h\r\nX-API-Key: ${plaintext}\r\n\r\n`;
+  return { gateway, upstream, sockets, lines, id };
+}
+
+async function figures(gateway: TestGateway): Promise<(name: string) => number> {
+  const text = await (await fetch(`${gateway.internalUrl}/metrics`)).text();
+  return (name) => {
+    const line = text.split('\n').find((each) => each.startsWith(`tollgate_gateway_${name} `));
+    return Number(line?.split(' ').at(-1) ?? 0);
+  };
+}
+
+const handedOver = (why: string) => `fast_lane_handed_over_total{why="${why}"}`;
+const answers = (received: string, count: number) =>
+  received.split('HTTP/1.1 ').length > count && received.endsWith('}');
+
+describe('a plain request', () => {
+  it('stays in the lane with all that come after it, on one connection to the upstream', async () => {
+    const { gateway, sockets, lines, upstream } = await withLane();
+    const socket = connect(gateway.port, '127.0.0.1');
+    let received = '';
+    socket.on('data', (data) => {
+      received += data.toString('latin1');
+    });
+    for (let n = 1; n <= 5; n++) {
+      socket.write(`GET /v1/items/${n} HTTP/1.1\r\n${lines}`);
+      await vi.waitFor(() => expect(answers(received, n)).toBe(true), { timeout: 10_000 });
+    }
+    socket.destroy();
+    const figure = await figures(gateway);
+    expect(figure('fast_lane_requests_total')).toBe(5);
+    expect(figure('requests_total{outcome="forwarded",status="2xx"}')).toBe(5);
+    expect(upstream.requests.map(({ url }) => url)).toEqual([1, 2, 3, 4, 5].map((n) => `/v1/items/${n}`));
+    expect(sockets.size).toBe(1);
+  });
+});
+
+describe('what the lane does not understand goes to node:http, counted once and answered as ever', () => {
+  it.each([
+    ['an answer in chunks', 'answer', (lines: string) => `GET /chunked HTTP/1.1\r\n${lines}`, 200, 1],
+    ['HEAD', 'unusual', (lines: string) => `HEAD / HTTP/1.1\r\nConnection: close\r\n${lines}`, 200, 1],
+    ['two requests at once', 'pipelined', (lines: string) => `GET / HTTP/1.1\r\n${lines}`.repeat(2), 200, 2],
+    ['an endpoint of ours', 'route', (lines: string) => `GET /whoami HTTP/1.1\r\n${lines}`, 200, 0],
+    ['a connection that breaks', 'broken', (lines: string) => `POST /broken HTTP/1.1\r\n${lines}`, 502, 1],
+  ])('%s', async (_name, why, bytes, status, used) => {
+    const { gateway, lines, id } = await withLane();
+    const received = await sendRaw(gateway.port, bytes(lines), (text) => /(?:\}|0\r\n\r\n)$/.test(text));
+    expect(received).toMatch(new RegExp(`^HTTP/1.1 ${status} `));
+    await vi.waitFor(
+      async () => {
+        const figure = await figures(gateway);
+        expect(figure(handedOver(why))).toBe(1);
+        expect(figure('requests_in_flight')).toBe(0);
+      },
+      { timeout: 10_000 },
+    );
+    await gateway.close();
+    expect((await gateway.keystore.findKeyFacts(id))?.usedThisMonth).toBe(used);
+  });
+
+  it('a connection on which nothing comes', async () => {
+    const limits = { ...LISTENER_LIMITS, headersMs: 300, checkMs: 50 };
+    const { gateway } = await withLane({ listenerLimits: limits });
+    expect(await sendRaw(gateway.port, '')).toMatch(/^HTTP\/1.1 408 /);
+    expect((await figures(gateway))(handedOver('silent'))).toBe(1);
+  });
+});
+
+describe('a client that leaves', () => {
+  it('ends its request upstream', async () => {
+    const { gateway, lines, sockets } = await withLane();
+    const socket = connect(gateway.port, '127.0.0.1');
+    socket.write(`GET /never HTTP/1.1\r\n${lines}`);
+    await vi.waitFor(() => expect(sockets.size).toBe(1), { timeout: 10_000 });
+    socket.destroy();
+    const [upstreamSocket] = sockets as Set<{ destroyed: boolean }>;
+    await vi.waitFor(() => expect(upstreamSocket?.destroyed).toBe(true), { timeout: 10_000 });
+    await vi.waitFor(
+      async () => {
+        const figure = await figures(gateway);
+        expect(figure('requests_total{outcome="forwarded",status="none"}')).toBe(1);
+        expect(figure('requests_in_flight')).toBe(0);
+      },
+      { timeout: 10_000 },
+    );
+  });
+});
