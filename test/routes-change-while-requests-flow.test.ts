@@ -1,7 +1,8 @@
-import { mkdirSync, renameSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, renameSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Pool } from 'undici';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { freePort } from '../scripts/free-port.ts';
 import { closeAll, closeLater, startTestGateway, startUpstream, type TestGateway } from './gateways.ts';
 import { temporaryFolder } from './keystores.ts';
 import { runProgram, startProgramUntil } from './processes.ts';
@@ -228,6 +229,24 @@ describe('npm run gateway', () => {
     writeFileSync(join(folder, 'secrets', 'upstream'), 'second');
     program.child.kill('SIGHUP');
     await expect.poll(secretSent, { timeout: 10_000 }).toBe('second');
+    expect(await program.stop()).toBe(0);
+  });
+
+  it('npm start says which routes there are, too', async () => {
+    writeFileSync(
+      file,
+      `${routeTo('http://127.0.0.1:1', ', name: all')}  - { name: docs, path: /docs, upstreams: ['http://a'] }\n`,
+    );
+    const ports = {
+      GATEWAY_PORT: String(await freePort()),
+      BILLING_PORT: String(await freePort()),
+      SANDBOX_PORT: '0',
+    };
+    const program = await startProgramUntil(/Ctrl-C stops everything/, 'scripts/start.ts', env(ports));
+    expect(program.output()).toContain(`all, docs (${file})`);
+    program.child.kill('SIGHUP');
+    const log = () => readFileSync(join(folder, 'tollgate.log'), 'utf8');
+    await expect.poll(log, { timeout: 10_000 }).toContain('The routes were read again');
     expect(await program.stop()).toBe(0);
   });
 
