@@ -8,11 +8,11 @@ import type { Arrival } from '../exchange.ts';
 import { type ProblemAnswer, problemAnswer, refusedAnswer } from '../refusal.ts';
 import type { Route } from '../routes.ts';
 import type { Target } from '../upstream-group.ts';
-import { upstreamHeaders, upstreamTarget } from '../upstream-headers.ts';
 import { answerHead } from './answer-head.ts';
 import type { HandedOver, Lane } from './lane.ts';
 import type { Link, LinkUser } from './link.ts';
 import { type PlainRequest, readPlainRequest } from './request-grammar.ts';
+import { requestHead } from './request-head.ts';
 import { type PlainResponse, readPlainResponse } from './response-grammar.ts';
 
 /** Where a connection stands with its request. */
@@ -37,8 +37,6 @@ const ONE_WRITE_BYTES = 16 * 1024;
 /** What comes while a request is under way is kept, up to this size. */
 const MAX_HELD = 64 * 1024;
 const NOTHING = Buffer.alloc(0);
-/** What undici would refuse to send, or what would make two headers of one. */
-const SENDABLE = /^[\t\x20-\x7e]*$/;
 
 /** One client's connection for as long as the lane understands what comes on it. */
 export class ClientConnection implements LinkUser {
@@ -162,9 +160,10 @@ export class ClientConnection implements LinkUser {
       this.#handOver('busy', this.#begun(null));
       return;
     }
-    const { method, body } = this.#request as PlainRequest;
-    const head = this.#upstreamHead(target, method, body);
-    const link = head === null ? null : lane.linksTo(target).take(route.upstream.maxConnections);
+    const { body } = this.#request as PlainRequest;
+    const links = lane.linksTo(target);
+    const head = requestHead(this.#arrival as Arrival, route, target, links.host, body?.length ?? 0);
+    const link = head === null ? null : links.take(route.upstream.maxConnections);
     if (head === null || link === null) {
       route.group.release(target);
       this.#handOver(head === null ? 'unusual' : 'busy', this.#begun(null));
@@ -178,21 +177,6 @@ export class ClientConnection implements LinkUser {
     if (body !== null && body.length <= ONE_WRITE_BYTES)
       link.send(this, head + body.toString('latin1', 0, body.length), null);
     else link.send(this, head, body);
-  }
-
-  /** The bytes that undici would write. */
-  #upstreamHead(target: Target, method: string, body: Buffer | null): string | null {
-    const arrival = this.#arrival as Arrival;
-    const route = this.#route as Route;
-    const headers = upstreamHeaders(arrival, route, arrival.allowed);
-    let head = `${method} ${upstreamTarget(arrival.target, route, target)} HTTP/1.1\r\nhost: ${this.#lane.linksTo(target).host}\r\nconnection: keep-alive\r\n`;
-    for (let i = 0; i < headers.length; i += 2) {
-      const value = headers[i + 1] as string;
-      if (!SENDABLE.test(value)) return null;
-      head += `${headers[i]}: ${value}\r\n`;
-    }
-    if (method === 'GET' || method === 'DELETE') return `${head}\r\n`;
-    return `${head}content-length: ${body?.length ?? 0}\r\n\r\n`;
   }
 
   onBytes(bytes: Buffer): void {
