@@ -137,6 +137,19 @@ routes:
     expect(routes.map(({ upstream }) => upstream.health?.path ?? null)).toEqual(['/up', null, '/up']);
   });
 
+  it('has defaults for TLS, which are for those routes that speak it', () => {
+    const routes = read(`
+defaults: { http2: true, tls: { server_name: server.test } }
+routes:
+  - { path: /a, upstreams: ['http://a'] }
+  - { path: /b, upstreams: ['https://b'] }
+`);
+    expect(routes.map(({ upstream: { http2, tls } }) => [http2, tls?.serverName])).toEqual([
+      [false, undefined],
+      [true, 'server.test'],
+    ]);
+  });
+
   it('spells paths as clients do', () => {
     const paths = ['/caf\u00e9', '/%61b', '/a~b', '/.well-known', '/@scope'];
     const routes = read(

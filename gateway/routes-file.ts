@@ -152,8 +152,8 @@ function upstreamOf(
   const urls = all.upstreams ?? [];
   if (new Set(urls).size < urls.length) report('upstreams', 'names an address twice');
   const plain = urls.some((url) => url.startsWith('http:'));
-  if (plain && all.http2) report('http2', 'takes https:// upstreams');
-  // TLS of the defaults is for those routes that have a use for it.
+  // What the defaults say of TLS is for those routes that have a use for it.
+  if (plain && own.http2) report('http2', 'takes https:// upstreams');
   if (plain && own.tls) report('tls', 'takes https:// upstreams');
   const { health, circuit } = all;
   const answerMs = all.timeout_seconds ?? timeoutMs;
@@ -164,7 +164,7 @@ function upstreamOf(
     idleTimeoutMs: all.idle_timeout_seconds ?? Math.max(answerMs, UPSTREAM_DEFAULTS.idleTimeoutMs),
     maxConnections: all.max_connections ?? UPSTREAM_DEFAULTS.maxConnections,
     queueTimeoutMs: all.queue_timeout_seconds ?? UPSTREAM_DEFAULTS.queueTimeoutMs,
-    http2: all.http2 ?? UPSTREAM_DEFAULTS.http2,
+    http2: all.http2 === true && !plain,
     tls: all.tls && !plain ? readTls(all.tls, surroundings, report) : null,
     secret: all.upstream_secret ? readUpstreamSecret(all.upstream_secret, surroundings, report) : null,
     health: health
