@@ -11,6 +11,7 @@ import type { Target } from '../upstream-group.ts';
 import { answerHead } from './answer-head.ts';
 import type { HandedOver, Lane } from './lane.ts';
 import type { Link, LinkUser } from './link.ts';
+import type { Links } from './links.ts';
 import { type PlainRequest, readPlainRequest } from './request-grammar.ts';
 import { requestHead } from './request-head.ts';
 import { type PlainResponse, readPlainResponse } from './response-grammar.ts';
@@ -55,6 +56,8 @@ export class ClientConnection implements LinkUser {
   #arrival: Arrival | null = null;
   #route: Route | null = null;
   #target: Target | null = null;
+  /** Where the link came from and goes back to. */
+  #links: Links | null = null;
   #link: Link | null = null;
   #sent = 0;
   #askedAt = 0;
@@ -170,6 +173,7 @@ export class ClientConnection implements LinkUser {
       return;
     }
     this.#target = target;
+    this.#links = links;
     this.#link = link;
     this.#sent = head.length + (body?.length ?? 0);
     this.#askedAt = performance.now();
@@ -228,7 +232,7 @@ export class ClientConnection implements LinkUser {
   /** @param surplus whether the upstream sent more than the answer */
   #complete(surplus: boolean): void {
     const { keepMs } = this.#response as PlainResponse;
-    this.#lane.linksTo(this.#target as Target).giveBack(this.#link as Link, surplus ? 0 : keepMs);
+    (this.#links as Links).giveBack(this.#link as Link, surplus ? 0 : keepMs);
     this.#link = null;
     this.#releaseTarget();
     const closes = this.#lane.stopping();

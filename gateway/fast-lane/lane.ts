@@ -166,6 +166,9 @@ export class Lane {
     const now = Math.trunc(performance.now());
     this.clock.now = now;
     for (const connection of this.#connections) connection.sweep(now);
-    for (const links of this.#links.values()) links.sweep();
+    for (const [target, links] of this.#links) {
+      links.sweep();
+      if (links.closed) this.#links.delete(target);
+    }
   }
 }

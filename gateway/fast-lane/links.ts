@@ -9,7 +9,8 @@ export class Links {
   readonly #at: { host: string; port: number };
   readonly #clock: Clock;
   readonly #idle: Link[] = [];
-  #closed = false;
+  /** The server is no longer in use. */
+  closed = false;
 
   constructor(target: Target, clock: Clock) {
     const { hostname, port, host } = new URL(target.origin);
@@ -27,7 +28,7 @@ export class Links {
       if (link.keepUntil > this.#clock.now) return link;
       link.destroy();
     }
-    if (this.#closed || this.#target.connections >= limit) return null;
+    if (this.closed || this.#target.connections >= limit) return null;
     this.#target.connections++;
     return new Link(this.#at, this.#clock, this.#onEnd);
   }
@@ -36,7 +37,7 @@ export class Links {
   giveBack(link: Link, keepMs: number): void {
     const { connectionAgeMs } = this.#target;
     const old = connectionAgeMs !== null && this.#clock.now - link.openedAt > connectionAgeMs;
-    if (keepMs === 0 || old || this.#closed) {
+    if (keepMs === 0 || old || this.closed) {
       link.destroy();
       return;
     }
@@ -55,7 +56,7 @@ export class Links {
 
   /** Ends those that nobody uses, and the others after their answer. */
   close(): void {
-    this.#closed = true;
+    this.closed = true;
     for (const link of this.#idle.splice(0)) link.destroy();
   }
 
