@@ -267,8 +267,10 @@ export class Forwarding implements Dispatcher.DispatchHandler, WaitingRequest {
    * all. An HTTP/1.0 client may take its end for the end of the answer (RFC 9112 section 6.3), but not its reset.
    */
   #breakOff(): void {
-    const { req, socket } = this.#exchange;
-    if (req.httpVersionMinor > 0) socket.destroy();
+    const { req, res, socket } = this.#exchange;
+    // The answers before it in a pipeline are not cut off with it.
+    if (res.socket === null) res.once('socket', () => setImmediate(() => socket.destroy()));
+    else if (req.httpVersionMinor > 0) socket.destroy();
     else socket.resetAndDestroy();
   }
 
