@@ -62,6 +62,7 @@ export function decider(count: number, capacity: number) {
     keystore,
     log,
     onWritten: (rootId, row, total) => quotas.written(rootId, row, total),
+    isPressing: (rootId) => quotas.isPressing(rootId),
   });
   const facts = new FactsCache({
     keystore,

@@ -26,11 +26,16 @@ type Tally = {
   written: number;
   /** Counted here and not in the ledger yet. */
   unwritten: number;
+  /** The quota that was last asked about. */
+  quota: number;
   /** Nothing of it has been written yet. */
   young: boolean;
   /** The ledger's total for a key's current hour when this process last wrote to it. */
   seen: Map<string, { hour: number; total: number }>;
 };
+
+/** See {@link Quotas.isPressing}. */
+const PRESSING_SHARE = 0.01;
 
 const HOUR_MS = 3_600_000;
 /** Where the count of what a purchase bought begins: before the first hour there is. */
@@ -73,9 +78,21 @@ export class Quotas {
     // What is counted against nothing need not be remembered: the ledger has it.
     if (quota === null) return true;
     const tally = this.#tally(facts, allowance, now);
+    tally.quota = quota;
     if (needed > 0 && tally.written + tally.unwritten + needed > quota) return false;
     tally.unwritten += cost;
     return true;
+  }
+
+  /**
+   * Whether other processes have to know soon what is not in the ledger yet, as it is more than a hundredth of what was
+   * left. Less than that can wait for seconds: a quota that is used up meanwhile goes by ten times as much in half a second.
+   */
+  isPressing(rootId: string): boolean {
+    const tally = this.#tallies.get(rootId);
+    if (tally === undefined) return false;
+    const { quota, written, unwritten } = tally;
+    return unwritten !== 0 && Math.abs(unwritten) >= (quota - written - unwritten) * PRESSING_SHARE;
   }
 
   /** Counts what a request turned out to cost beyond what was counted at `countedAt`; negative: gives it back. */
@@ -137,6 +154,7 @@ export class Quotas {
         startHour,
         written: usedSince(facts, startHour) ?? 0,
         unwritten: 0,
+        quota: Number.POSITIVE_INFINITY,
         young: true,
         seen: new Map(),
       };

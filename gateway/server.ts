@@ -101,6 +101,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     keystore,
     log,
     onWritten: (rootId, row, total) => quotas.written(rootId, row, total),
+    isPressing: (rootId) => quotas.isPressing(rootId),
   });
   const facts = new FactsCache({
     keystore,

@@ -1,45 +1,61 @@
-import { setTimeout as sleep } from 'node:timers/promises';
+import { setImmediate as breath, setTimeout as sleep } from 'node:timers/promises';
 import { hourOf, type KeyFacts, type Keystore, type UsageRow } from '../keystore/keystore.ts';
 import type { Logger } from '../shared/log.ts';
 
 type Count = { keyId: string; rootId: string; hour: number; requests: number; refused: number };
 
-/** How often counts go to the ledger. A crash loses at most this much. */
+/** How often counts go to the ledger, at the most, and at the least. A crash loses as much. */
 const FLUSH_MS = 500;
+const MAX_FLUSH_MS = 5000;
+/** Writing takes this part of the time at the most, unless it takes longer than that part of {@link MAX_FLUSH_MS}. */
+const SHARE = 1 / 20;
+/** Rows written at once. The process waits for them, 2 to 4 ms, and then does everything else before the next. */
+const BATCH = 500;
 
-/** How long a stop goes on trying when the keystore fails. */
+/** How long a stop goes on trying when the keystore writes nothing. */
 const CLOSE_LIMIT_MS = 400;
 
 /**
- * Counts what each key consumes, in memory, and adds it to the ledger twice a second. A count leaves memory only when
- * the ledger says that its row is committed, so a failure half-way neither loses nor repeats anything. Memory is bounded
- * by the keys in use, times the hours of an outage.
+ * Counts what each key consumes, in memory, and adds it to the ledger: twice a second, or less often when that would take
+ * too much of the time. What other processes have to know soon, as a quota may be near its end, is written twice a second
+ * all the same. A count leaves memory only when the ledger says that its row is committed, so a failure half-way neither
+ * loses nor repeats anything. Memory is bounded by the keys in use, times the hours of an outage.
  */
 export class UsageRecorder {
   readonly #keystore: Pick<Keystore, 'recordUsage'>;
   readonly #log: Logger;
   readonly #onWritten: (rootId: string, row: UsageRow, totalRequests: number) => void;
+  readonly #isPressing: (rootId: string) => boolean;
   readonly #current = new Map<string, Count>();
   #earlier: Count[] = [];
   #flushing: Promise<boolean> | undefined;
   #timer: NodeJS.Timeout;
   #epoch = 0;
+  /** When everything is written next, on the clock of `performance.now`. */
+  #nextAt = 0;
+  /** When rows were last written, on the same clock. */
+  #writtenAt = 0;
   #failing = false;
   /** Flushes that failed, since the start. */
   failures = 0;
   /** When everything counted was last in the ledger, milliseconds since the epoch. */
   lastFlushedAt = Date.now();
 
-  /** @param onWritten called for each row that is in the ledger, with its hour's total over all processes */
+  /**
+   * @param options.onWritten called for each row that is in the ledger, with its hour's total over all processes
+   * @param options.isPressing whether the counts of a rotation chain may not wait for more than the shortest interval
+   */
   constructor(options: {
     keystore: Pick<Keystore, 'recordUsage'>;
     log: Logger;
     onWritten: (rootId: string, row: UsageRow, totalRequests: number) => void;
+    isPressing: (rootId: string) => boolean;
   }) {
     this.#keystore = options.keystore;
     this.#log = options.log;
     this.#onWritten = options.onWritten;
-    this.#timer = setInterval(() => void this.flush(), FLUSH_MS);
+    this.#isPressing = options.isPressing;
+    this.#timer = setInterval(() => this.#tick(), FLUSH_MS);
     this.#timer.unref();
   }
 
@@ -71,8 +87,20 @@ export class UsageRecorder {
   }
 
   /** Adds all counts to the ledger. Never throws; what could not be written stays counted. Returns whether all could. */
-  flush(): Promise<boolean> {
-    this.#flushing ??= this.#flush().finally(() => {
+  async flush(): Promise<boolean> {
+    // One that is under way may be of the pressing counts only.
+    if (this.#flushing) await this.#flushing;
+    return this.#begin(this.#take());
+  }
+
+  #tick(): void {
+    if (this.#flushing) return;
+    const all = performance.now() >= this.#nextAt;
+    void this.#begin(all ? this.#take() : this.#takePressing(), all);
+  }
+
+  #begin(rows: Map<UsageRow, Count>, all = true): Promise<boolean> {
+    this.#flushing ??= this.#flush(rows, all).finally(() => {
       this.#flushing = undefined;
     });
     return this.#flushing;
@@ -81,10 +109,12 @@ export class UsageRecorder {
   /** Writes what is left and stops. Logs what had to be given up when the keystore does not come back in time. */
   async close(): Promise<void> {
     clearInterval(this.#timer);
-    const deadline = Date.now() + CLOSE_LIMIT_MS;
-    const late = sleep(CLOSE_LIMIT_MS).then(() => false);
-    if (this.#flushing) await Promise.race([this.#flushing, late]);
-    while (!(await Promise.race([this.flush(), late])) && Date.now() < deadline) await sleep(50);
+    const begun = performance.now();
+    const isLate = () => performance.now() - Math.max(begun, this.#writtenAt) > CLOSE_LIMIT_MS;
+    for (let done = false; !done && !isLate(); ) {
+      done = await Promise.race([this.flush(), sleep(CLOSE_LIMIT_MS / 4).then(() => false)]);
+      if (!done) await sleep(20);
+    }
     const lost = this.#take();
     if (lost.size > 0) {
       const requests = [...lost.keys()].reduce((sum, row) => sum + row.requests, 0);
@@ -95,22 +125,19 @@ export class UsageRecorder {
     }
   }
 
-  async #flush(): Promise<boolean> {
-    const rows = this.#take();
+  async #flush(rows: Map<UsageRow, Count>, all: boolean): Promise<boolean> {
     if (rows.size === 0) {
-      this.lastFlushedAt = Date.now();
+      if (all) this.lastFlushedAt = Date.now();
       return true;
     }
     this.#epoch++;
     try {
-      await this.#keystore.recordUsage([...rows.keys()], (row, totalRequests) => {
-        const count = rows.get(row) as Count;
-        count.requests -= row.requests;
-        count.refused -= row.refused;
-        this.#onWritten(count.rootId, row, totalRequests);
-      });
+      const spent = await this.#write(rows);
       if (this.#failing) this.#log.info('Usage is written to the ledger again');
       this.#failing = false;
+      if (!all) return true;
+      // A little early rather than a whole turn of the timer late.
+      this.#nextAt = performance.now() + Math.min(spent / SHARE, MAX_FLUSH_MS) - FLUSH_MS / 2;
       this.lastFlushedAt = Date.now();
       return true;
     } catch (error) {
@@ -123,6 +150,25 @@ export class UsageRecorder {
     }
   }
 
+  /** Milliseconds that the ledger took, without the breaths in between. */
+  async #write(rows: Map<UsageRow, Count>): Promise<number> {
+    const list = [...rows.keys()];
+    let spent = 0;
+    for (let start = 0; start < list.length; start += BATCH) {
+      if (start > 0) await breath();
+      const begun = performance.now();
+      await this.#keystore.recordUsage(list.slice(start, start + BATCH), (row, totalRequests) => {
+        const count = rows.get(row) as Count;
+        count.requests -= row.requests;
+        count.refused -= row.refused;
+        this.#onWritten(count.rootId, row, totalRequests);
+      });
+      this.#writtenAt = performance.now();
+      spent += this.#writtenAt - begun;
+    }
+    return spent;
+  }
+
   /** The rows to write, each with the count that it will be taken from; forgets counts that are empty. */
   #take(): Map<UsageRow, Count> {
     this.#earlier = this.#earlier.filter(isNotEmpty);
@@ -131,6 +177,16 @@ export class UsageRecorder {
       const { keyId, hour, requests, refused } = count;
       if (isNotEmpty(count)) rows.set({ keyId, hour, requests, refused }, count);
       else this.#current.delete(keyId);
+    }
+    return rows;
+  }
+
+  #takePressing(): Map<UsageRow, Count> {
+    const rows = new Map<UsageRow, Count>();
+    for (const count of [...this.#earlier, ...this.#current.values()]) {
+      if (count.requests === 0 || !this.#isPressing(count.rootId)) continue;
+      const { keyId, hour, requests, refused } = count;
+      rows.set({ keyId, hour, requests, refused }, count);
     }
     return rows;
   }

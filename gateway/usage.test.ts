@@ -1,4 +1,5 @@
-import { afterEach, describe, expect, it } from 'vitest';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import { type KeyFacts, type Keystore, KeystoreError, type UsageRow } from '../keystore/keystore.ts';
 import { createLogger } from '../shared/log.ts';
 import { closeAll, closeLater } from '../test/gateways.ts';
@@ -36,6 +37,7 @@ function recorder(recordUsage: RecordUsage, quotas?: Quotas) {
     keystore: { recordUsage },
     log,
     onWritten: (rootId, row, total) => quotas?.written(rootId, row, total),
+    isPressing: (rootId) => quotas?.isPressing(rootId) ?? false,
   });
 }
 
@@ -104,6 +106,43 @@ describe('the usage recorder', () => {
     ]);
   });
 
+  it('writes less often what takes long, but for what other processes have to know soon; a stop writes all', async () => {
+    const { keystore, facts, used } = await keystoreWithKeys(2);
+    const [near, far] = facts as [KeyFacts, KeyFacts];
+    const quotas = new Quotas(10);
+    const usage = recorder(async (rows, onWritten) => {
+      const until = performance.now() + 300;
+      while (performance.now() < until);
+      await keystore.recordUsage(rows, onWritten);
+    }, quotas);
+    const spend = () => {
+      for (const [key, quota] of [[near, 100] as const, [far, 1000] as const]) {
+        expect(quotas.spend(key, monthly(quota), NOVEMBER)).toBe(true);
+        usage.count(key, true, NOVEMBER);
+      }
+    };
+    spend();
+    await usage.flush();
+    spend();
+    await vi.waitFor(async () => expect(await used(near.id)).toBe(2), 4000);
+    expect(await used(far.id)).toBe(1);
+    await usage.close();
+    expect(await used(far.id)).toBe(2);
+  });
+
+  it('a stop goes on for as long as the keystore writes', async () => {
+    const { keystore, facts } = await keystoreWithKeys(1);
+    let rows = 0;
+    const usage = recorder(async (batch, onWritten) => {
+      await sleep(150);
+      rows += batch.length;
+      await keystore.recordUsage(batch, onWritten);
+    });
+    for (let i = 0; i < 3000; i++) usage.count({ ...(facts[0] as KeyFacts), id: `key${i}` }, true, NOVEMBER);
+    await usage.close();
+    expect(rows).toBe(3000);
+  });
+
   it('gives up a stop when the keystore does not come back, and says what is lost', async () => {
     const { facts } = await keystoreWithKeys(1);
     const lines: string[] = [];
@@ -111,6 +150,7 @@ describe('the usage recorder', () => {
       keystore: { recordUsage: () => Promise.reject(new KeystoreError('gone', 'SQLITE_IOERR')) },
       log: createLogger({ level: 'error', destination: { write: (line) => void lines.push(line) } }),
       onWritten: () => {},
+      isPressing: () => false,
     });
     usage.count(facts[0] as KeyFacts, true, NOVEMBER);
     const startedAt = Date.now();

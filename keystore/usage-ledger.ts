@@ -1,12 +1,10 @@
+import { sql } from 'kysely';
 import { inOneStep, type Store } from './store.ts';
 
 /** What one key consumed in one hour (hours since the epoch, UTC). */
 export type UsageRow = { keyId: string; hour: number; requests: number; refused: number };
 
 export const HOUR_MS = 3_600_000;
-
-/** Rows an insert: the database is released between batches, so that a busy minute does not hold everyone up. */
-const BATCH = 100;
 
 /** The hour that contains a moment. */
 export function hourOf(timeMs: number): number {
@@ -26,36 +24,33 @@ export function monthEndMs(timeMs: number): number {
 }
 
 /**
- * Adds usage to the ledger. Batch by batch: when one fails, `onWritten` has been called for those that are in.
+ * Adds usage to the ledger: all of it, or nothing. SQLite does that while the process waits, so hand it some hundred rows
+ * at a time.
  *
- * @param onWritten gets each row committed, with the hour's total over all processes
+ * @param rows no two of the same key and hour
+ * @param onWritten gets each row once all are committed, with the hour's total over all processes
  */
 export async function recordUsage(
   store: Store,
   rows: readonly UsageRow[],
   onWritten: (row: UsageRow, totalRequests: number) => void,
 ): Promise<void> {
-  for (let start = 0; start < rows.length; start += BATCH) {
-    const batch = rows.slice(start, start + BATCH);
-    const totals = await inOneStep(store, ({ trx }) =>
-      trx
-        .insertInto('usage')
-        .values(
-          batch.map(({ keyId, hour, requests, refused }) => ({ key_id: keyId, hour, requests, refused })),
-        )
-        .onConflict((conflict) =>
-          conflict.columns(['key_id', 'hour']).doUpdateSet((eb) => ({
-            requests: eb('usage.requests', '+', eb.ref('excluded.requests')),
-            refused: eb('usage.refused', '+', eb.ref('excluded.refused')),
-          })),
-        )
-        .returning(['key_id', 'hour', 'requests'])
-        .execute(),
-    );
-    const totalOf = new Map(totals.map((total) => [`${total.key_id} ${total.hour}`, Number(total.requests)]));
-    for (const row of batch) onWritten(row, totalOf.get(`${row.keyId} ${row.hour}`) ?? row.requests);
-    if (start + BATCH < rows.length) await new Promise(setImmediate);
-  }
+  const { rows: totals } = await inOneStep(store, ({ trx }) => upsert(rows).execute(trx));
+  const totalOf = new Map(
+    totals.map(({ key_id, hour, requests }) => [`${key_id} ${hour}`, Number(requests)]),
+  );
+  for (const row of rows) onWritten(row, totalOf.get(`${row.keyId} ${row.hour}`) ?? row.requests);
+}
+
+/** One statement and one parameter for any number of rows: built of so many values each, it cost more than SQLite's work. */
+function upsert(rows: readonly UsageRow[]) {
+  const values = rows.map(({ keyId, hour, requests, refused }) => [keyId, hour, requests, refused]);
+  return sql<{ key_id: string; hour: number; requests: number | string }>`
+    insert into usage (key_id, hour, requests, refused)
+    select value ->> 0, value ->> 1, value ->> 2, value ->> 3 from json_each(${JSON.stringify(values)}) where true
+    on conflict (key_id, hour) do update
+      set requests = usage.requests + excluded.requests, refused = usage.refused + excluded.refused
+    returning key_id, hour, requests`;
 }
 
 /** Requests of a rotation chain since an hour. */
