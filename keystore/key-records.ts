@@ -1,5 +1,6 @@
-import { factsOf, type KeyFacts, selectFacts } from './keys.ts';
+import { factsOf, type KeyFacts, selectFacts } from './key-facts.ts';
 import type { Store } from './store.ts';
+import { monthStartHour } from './usage-ledger.ts';
 
 /** A key as the operator sees it: everything but its hash. */
 export type KeyRecord = Omit<KeyFacts, 'hash' | 'tag' | 'monthStartHour'> & {
@@ -26,7 +27,8 @@ export async function listKeys(
     before?: { createdAt: number; id: string };
   },
 ): Promise<KeyRecord[]> {
-  let query = selectFacts(store.db)
+  const month = monthStartHour(store.now());
+  let query = selectFacts(store.db, month)
     .leftJoin('purchases', 'purchases.key_id', 'keys.root_id')
     .select(['customers.email', 'customers.stripe_customer_id', 'purchases.id as purchase_id'])
     .orderBy('keys.created_at', 'desc')
@@ -59,19 +61,17 @@ export async function listKeys(
     );
   }
   const rows = await query.execute();
-  return Promise.all(
-    rows.map(async (row) => {
-      const { hash: _hash, tag: _tag, monthStartHour: _month, ...facts } = await factsOf(store, row);
-      return {
-        ...facts,
-        name: row.name,
-        email: row.email,
-        stripeCustomerId: row.stripe_customer_id,
-        subscriptionId: row.subscription_id,
-        purchaseId: row.purchase_id,
-      };
-    }),
-  );
+  return rows.map((row) => {
+    const { hash: _hash, tag: _tag, monthStartHour: _month, ...facts } = factsOf(row, month);
+    return {
+      ...facts,
+      name: row.name,
+      email: row.email,
+      stripeCustomerId: row.stripe_customer_id,
+      subscriptionId: row.subscription_id,
+      purchaseId: row.purchase_id,
+    };
+  });
 }
 
 /** One key as the operator sees it. */
@@ -81,8 +81,9 @@ export async function findKey(store: Store, id: string): Promise<KeyRecord | und
 
 /** The key that another one, by its id, was made to replace; `undefined`: it replaces none. */
 export async function findPredecessor(store: Store, id: string): Promise<KeyFacts | undefined> {
-  const row = await selectFacts(store.db).where('keys.replaced_by', '=', id).executeTakeFirst();
-  return row && factsOf(store, row);
+  const month = monthStartHour(store.now());
+  const row = await selectFacts(store.db, month).where('keys.replaced_by', '=', id).executeTakeFirst();
+  return row && factsOf(row, month);
 }
 
 /** What was done to a key, oldest first. */

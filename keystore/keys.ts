@@ -1,120 +1,11 @@
-import type { RevocationReason, SubscriptionStatus } from '../shared/access.ts';
+import { sql } from 'kysely';
+import type { RevocationReason } from '../shared/access.ts';
 import { type MintedKey, type Mode, mintKey, parseKey } from '../shared/keys.ts';
+import { findKeyFacts, type KeyFacts } from './key-facts.ts';
 import type { KeyTable } from './schema.ts';
 import { inOneStep, type Step, type Store } from './store.ts';
-import { monthStartHour, usageSince } from './usage-ledger.ts';
-
-/** All that bears on a request with this key: what the gateway remembers of it. */
-export type KeyFacts = {
-  id: string;
-  rootId: string;
-  mode: Mode;
-  prefix: string;
-  hash: string;
-  tag: number;
-  lastFour: string;
-  planId: string;
-  customerId: string | null;
-  /** Lookup keys of what Stripe says the customer is entitled to. */
-  entitlements: readonly string[];
-  /** How many were bought, for plans that multiply by it. */
-  quantity: number;
-  createdAt: number;
-  expiresAt: number | null;
-  revokedAt: number | null;
-  revokedReason: RevocationReason | null;
-  disputedSince: number | null;
-  /** Addresses and ranges it may be used from; `null`: any. */
-  allowedAddresses: readonly string[] | null;
-  /** When the gateway first saw it; `null`: not yet. */
-  firstUsedAt: number | null;
-  /** The key that rotation made of this one. */
-  replacedBy: string | null;
-  subscription: null | {
-    id: string;
-    status: SubscriptionStatus;
-    pastDueSince: number | null;
-    currentPeriodEnd: number | null;
-    /** When it is going to end. */
-    cancelAt: number | null;
-    trialEnd: number | null;
-  };
-  /** Requests of the whole rotation chain in the calendar month (UTC) that starts at `monthStartHour`. */
-  usedThisMonth: number;
-  monthStartHour: number;
-  /** All requests of the rotation chain; `null` for a key with a subscription, which nobody asks that of. */
-  usedInAll: number | null;
-};
 
 export type CreatedKey = { plaintext: string; id: string; lastFour: string };
-
-/** A key with its subscription and usage; `undefined` when there is none of this id. */
-export async function findKeyFacts(store: Store, id: string): Promise<KeyFacts | undefined> {
-  const row = await selectFacts(store.db).where('keys.id', '=', id).executeTakeFirst();
-  return row && factsOf(store, row);
-}
-
-/** The rows that {@link factsOf} reads. */
-export function selectFacts(db: Store['db']) {
-  return db
-    .selectFrom('keys')
-    .leftJoin('subscriptions', 'subscriptions.id', 'keys.subscription_id')
-    .leftJoin('customers', 'customers.id', 'keys.customer_id')
-    .selectAll('keys')
-    .select([
-      'customers.entitlements',
-      'subscriptions.plan_id as subscription_plan_id',
-      'subscriptions.quantity as subscription_quantity',
-      'subscriptions.status',
-      'subscriptions.past_due_since',
-      'subscriptions.current_period_end',
-      'subscriptions.cancel_at',
-      'subscriptions.trial_end',
-    ]);
-}
-
-/** The facts in a row of {@link selectFacts}, with what the ledger says of the key. */
-export async function factsOf(
-  store: Store,
-  row: Awaited<ReturnType<ReturnType<typeof selectFacts>['executeTakeFirstOrThrow']>>,
-): Promise<KeyFacts> {
-  const month = monthStartHour(store.now());
-  return {
-    id: row.id,
-    rootId: row.root_id,
-    mode: row.mode,
-    prefix: row.prefix,
-    hash: row.hash,
-    tag: row.tag,
-    lastFour: row.last_four,
-    planId: row.subscription_plan_id ?? row.plan_id,
-    customerId: row.customer_id,
-    entitlements: row.entitlements ? (JSON.parse(row.entitlements) as string[]) : [],
-    quantity: row.subscription_quantity ?? row.quantity,
-    createdAt: row.created_at,
-    expiresAt: row.expires_at,
-    revokedAt: row.revoked_at,
-    revokedReason: row.revoked_reason,
-    disputedSince: row.disputed_since,
-    allowedAddresses: row.allowed_addresses ? (JSON.parse(row.allowed_addresses) as string[]) : null,
-    firstUsedAt: row.first_used_at,
-    replacedBy: row.replaced_by,
-    subscription:
-      row.status && row.subscription_id
-        ? {
-            id: row.subscription_id,
-            status: row.status,
-            pastDueSince: row.past_due_since,
-            currentPeriodEnd: row.current_period_end,
-            cancelAt: row.cancel_at,
-            trialEnd: row.trial_end,
-          }
-        : null,
-    usedThisMonth: await usageSince(store, row.root_id, month),
-    monthStartHour: month,
-    usedInAll: row.subscription_id === null ? await usageSince(store, row.root_id, 0) : null,
-  };
-}
 
 /**
  * The facts of the key that was presented whole; `undefined` when none like it was ever issued here. Costs an Argon2
@@ -135,7 +26,8 @@ export async function markKeysUsed(store: Store, ids: readonly string[]): Promis
     await trx
       .updateTable('keys')
       .set({ first_used_at: now })
-      .where('id', 'in', [...ids])
+      // One parameter, so that any number of keys is the same statement.
+      .where('id', 'in', sql<string>`(select value from json_each(${JSON.stringify(ids)}))`)
       .where('first_used_at', 'is', null)
       .execute();
   });

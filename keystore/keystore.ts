@@ -6,6 +6,7 @@ import { ChangeFeed } from './change-feed.ts';
 import * as customers from './customers.ts';
 import { KeystoreOpenError } from './errors.ts';
 import * as inbox from './event-inbox.ts';
+import * as facts from './key-facts.ts';
 import { deriveKey, type KeyHashCost, KeyHasher } from './key-hash.ts';
 import * as records from './key-records.ts';
 import * as keys from './keys.ts';
@@ -23,8 +24,9 @@ export type { Change } from './change-feed.ts';
 export type { Buyer, Customer, CustomerSnapshot } from './customers.ts';
 export { KeystoreError, KeystoreOpenError } from './errors.ts';
 export type { EventObject, EventRecord, LeasedEvent, ReceivedEvent } from './event-inbox.ts';
+export type { KeyFacts } from './key-facts.ts';
 export type { KeyRecord } from './key-records.ts';
-export type { CreatedKey, KeyFacts, NewKey, RotatedKey, RotationRefusal } from './keys.ts';
+export type { CreatedKey, NewKey, RotatedKey, RotationRefusal } from './keys.ts';
 export { MAIL_TYPE, type MailKind } from './own-events.ts';
 export type { PaymentSnapshot, RulesOf } from './payments.ts';
 export type { ProvisionPurchase, Purchase } from './purchases.ts';
@@ -131,7 +133,7 @@ export async function openKeystore(options: KeystoreOptions) {
     findRecovery: bind(recoveries.findRecovery),
     recoverKey: bind(recoveries.recoverKey),
 
-    findKeyFacts: bind(keys.findKeyFacts),
+    findKeyFacts: bind(facts.findKeyFacts),
     authenticateKey: bind(keys.authenticateKey),
     markKeysUsed: bind(keys.markKeysUsed),
     createKey: bind(keys.createKey),

@@ -52,15 +52,3 @@ function upsert(rows: readonly UsageRow[]) {
       set requests = usage.requests + excluded.requests, refused = usage.refused + excluded.refused
     returning key_id, hour, requests`;
 }
-
-/** Requests of a rotation chain since an hour. */
-export async function usageSince(store: Store, rootId: string, hour: number): Promise<number> {
-  const row = await store.db
-    .selectFrom('usage')
-    .innerJoin('keys', 'keys.id', 'usage.key_id')
-    .select(({ fn }) => fn.sum<number | null>('usage.requests').as('requests'))
-    .where('keys.root_id', '=', rootId)
-    .where('hour', '>=', hour)
-    .executeTakeFirst();
-  return Number(row?.requests ?? 0);
-}
