@@ -82,6 +82,16 @@ it('goes on in a new file after a rotation', async () => {
   expect(() => new AccessLog(join(file, 'access.log'), log)).toThrow(/EEXIST|ENOTDIR/);
 });
 
+it('has nothing to open anew on standard output, nor after a stop', async () => {
+  const log = createLogger({ level: 'silent' });
+  const file = new AccessLog(join(temporaryFolder(), 'access.log'), log);
+  for (const accessLog of [new AccessLog('stdout', log), file]) {
+    accessLog.reopen();
+    await accessLog.close();
+    accessLog.reopen();
+  }
+});
+
 it.runIf(existsSync('/dev/full'))('a full disk: said in the log, and requests go on', async () => {
   const gateway = await startTestGateway({ env: { ACCESS_LOG: '/dev/full' } });
   expect((await gateway.get('/x')).status).toBe(401);

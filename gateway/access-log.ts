@@ -46,6 +46,8 @@ export class AccessLog {
   readonly #destination: ReturnType<typeof pino.destination>;
   readonly #log: Logger;
   readonly #timer: NodeJS.Timeout;
+  /** Whether there is a file that can be opened anew: what writes to a stream, or has stopped, throws when it is asked to. */
+  #reopens: boolean;
   #batch = '';
   #failedAt = Number.NEGATIVE_INFINITY;
   #at = 0;
@@ -59,6 +61,7 @@ export class AccessLog {
    */
   constructor(to: string, log: Logger) {
     this.#log = log;
+    this.#reopens = to !== 'stdout';
     // Opened later, its failure would be one line in a log; a start on a path that cannot be written is a mistake.
     if (to !== 'stdout') {
       mkdirSync(dirname(to), { recursive: true });
@@ -91,8 +94,9 @@ export class AccessLog {
     if (this.#batch.length > GATHER_CHARACTERS) this.#write();
   }
 
-  /** Opens the file anew, after a log rotation moved it away. */
+  /** Opens the file anew, after a log rotation moved it away. Nothing to do where there is no file, or after a stop. */
   reopen(): void {
+    if (!this.#reopens) return;
     this.#write();
     this.#destination.reopen();
   }
@@ -100,6 +104,7 @@ export class AccessLog {
   /** Writes what is left, as far as that can be written in good time. */
   async close(): Promise<void> {
     clearInterval(this.#timer);
+    this.#reopens = false;
     this.#write();
     const { promise: closed, resolve } = Promise.withResolvers<void>();
     const late = setTimeout(resolve, CLOSE_MS);
