@@ -3,11 +3,14 @@ import type { Duplex } from 'node:stream';
 let breaking = false;
 
 /**
- * Makes {@link isBreaking} true while an error of this connection is being told. To be called before anybody else listens
- * to its errors.
+ * Makes {@link isBreaking} true while those who listen to this connection are told of an error of it.
+ *
+ * @param listen has all of them listen; nobody may before
  */
-export function watchForBreak(socket: Duplex): void {
-  socket.on('error', onError);
+export function watchForBreak(socket: Duplex, listen: () => void): void {
+  socket.on('error', begin);
+  listen();
+  socket.on('error', end);
 }
 
 /**
@@ -19,12 +22,10 @@ export function isBreaking(): boolean {
   return breaking;
 }
 
-function onError(): void {
+function begin(): void {
   breaking = true;
-  // The other listeners are called before this.
-  queueMicrotask(onTold);
 }
 
-function onTold(): void {
+function end(): void {
   breaking = false;
 }

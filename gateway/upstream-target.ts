@@ -114,12 +114,13 @@ export class Target {
       this.connections++;
       connect(options, (...result) => {
         const [error, socket] = result;
-        if (error) this.connections--;
-        else {
-          socket.once('close', () => this.connections--);
-          watchForBreak(socket);
+        if (error) {
+          this.connections--;
+          callback(...result);
+          return;
         }
-        callback(...result);
+        socket.once('close', () => this.connections--);
+        watchForBreak(socket, () => callback(...result));
       });
     };
   }

@@ -27,8 +27,10 @@ export function replay(origin: string, conversation: Conversation, spec: Client.
     connect: (_options, done) => {
       // Not within the call: undici does not expect a connection that soon.
       process.nextTick(() => {
-        if (conversation.connected) done(null, new Replayed(conversation) as never);
-        else done(conversation.error ?? new Error('The connection was closed'), null);
+        if (conversation.connected) {
+          const replayed = new Replayed(conversation);
+          watchForBreak(replayed, () => done(null, replayed as never));
+        } else done(conversation.error ?? new Error('The connection was closed'), null);
       });
     },
   });
@@ -42,7 +44,6 @@ class Replayed extends Duplex implements LinkUser {
 
   constructor(conversation: Conversation) {
     super({ allowHalfOpen: false });
-    watchForBreak(this);
     this.#conversation = conversation;
     this.#toSwallow = conversation.sent;
     conversation.link?.pause();
