@@ -32,6 +32,10 @@ export class Arrivals {
     arrival.res = res;
     const { connection } = arrival;
     if (connection.closing) return null;
+    // `node:http` closes after its answer whatever that is, since "100 Continue" was not said; here there is no body to
+    // say it for.
+    if (arrival.head.expectsContinue && !arrival.head.hasBody && req.httpVersionMinor > 0)
+      connection.closing = true;
     connection.busy++;
     connection.last = arrival;
     this.inFlight++;

@@ -82,6 +82,8 @@ export function send(exchange: Exchange, { status, reason, headers, body }: Prob
   if (cors !== null) headers.push(...cors);
   if (mustClose(exchange) && closeAfter(exchange)) headers.push('Connection', 'close');
   exchange.res.writeHead(status, reason, headers);
+  // `node:http` may say so, too.
+  if (!exchange.res.shouldKeepAlive) closeAfter(exchange);
   finish(exchange, exchange.res, body);
 }
 
