@@ -45,15 +45,24 @@ export function onConnectionFault(
   else if (last.res.writableEnded) socket.destroySoon();
 }
 
-function faultOf(error: NodeJS.ErrnoException & { rawPacket?: Buffer }): [ProblemCode, string?] {
-  const packet = error.rawPacket?.subarray(0, 256).toString('latin1') ?? '';
+/** An error of `node:http`'s parser: what it read at a time, and how far it got. */
+type ParseError = NodeJS.ErrnoException & { rawPacket?: Buffer; bytesParsed?: number };
+
+function faultOf(error: ParseError): [ProblemCode, string?] {
   switch (error.code) {
     case 'ERR_HTTP_REQUEST_TIMEOUT':
       return ['request_timeout'];
     case 'HPE_HEADER_OVERFLOW':
-      return /^[A-Z]+ \S+$/.test(packet) ? ['target_too_long'] : ['headers_too_large'];
+      return /^[A-Z]+ \S{256}/.test(faultyLine(error)) ? ['target_too_long'] : ['headers_too_large'];
     case 'HPE_INVALID_VERSION':
-      if (/^[^\r\n]* HTTP\/\d\.\d\r\n/.test(packet)) return ['version_not_supported'];
+      if (/ HTTP\/\d\.\d\r\n$/.test(faultyLine(error))) return ['version_not_supported'];
   }
   return ['invalid_request', 'This is not an HTTP/1.1 request.'];
+}
+
+/** The line that could not be read. Others may be before it, of requests that are all right. */
+function faultyLine({ rawPacket = Buffer.alloc(0), bytesParsed = 0 }: ParseError): string {
+  const from = bytesParsed === 0 ? 0 : rawPacket.lastIndexOf('\n', bytesParsed - 1) + 1;
+  const end = rawPacket.indexOf('\n', from);
+  return rawPacket.toString('latin1', from, end < 0 ? rawPacket.length : end + 1);
 }
