@@ -4,12 +4,16 @@ import type { Arrival } from './exchange.ts';
 import type { Route } from './routes.ts';
 import type { Target } from './upstream-group.ts';
 
+/**
+ * The server that was taken from the group for it, and what to go on with where it was asked already; `null`: it was not.
+ */
+export type Taken = { target: Target; asked: Dispatcher | null };
+
 /** A request that the fast lane began and the way through `node:http` goes on with. */
 export type Begun = {
   arrival: Arrival;
   route: Route;
   /** What was decided and counted; `null` on a public route. */
   allowed: Allowed | null;
-  /** The server that was taken from the group, and what to send the request by; `null`: none was. */
-  asked: { target: Target; dispatcher: Dispatcher } | null;
+  taken: Taken | null;
 };

@@ -1,4 +1,4 @@
-import type { Begun } from './begun.ts';
+import type { Taken } from './begun.ts';
 import type { Allowed } from './decision.ts';
 import type { Exchange } from './exchange.ts';
 import type { ForwardFailure } from './forward-failure.ts';
@@ -37,10 +37,10 @@ export class Forwarder {
    * Sends a request on and its answer back, streaming both ways.
    *
    * @param allowed `null` on a public route
-   * @param asked the server that was asked for it before, in the fast lane
+   * @param taken the server that was taken for it before, in the fast lane
    */
-  forward(exchange: Exchange, route: Route, allowed: Allowed | null, asked?: Begun['asked']): void {
+  forward(exchange: Exchange, route: Route, allowed: Allowed | null, taken: Taken | null = null): void {
     if (exchange.connection.upgrade !== null) this.#websockets.forward(exchange, route, allowed);
-    else new Forwarding(exchange, route, allowed, this.#events).start(asked);
+    else new Forwarding(exchange, route, allowed, this.#events).start(taken);
   }
 }

@@ -1,6 +1,6 @@
 import type { Dispatcher } from 'undici';
 import { addFraming, sendableReason } from './answer-framing.ts';
-import type { Begun } from './begun.ts';
+import type { Taken } from './begun.ts';
 import { isBreaking } from './broken-connection.ts';
 import { clientHeaders, clientTrailers, type ReceivedHeaders, responseHeaders } from './client-headers.ts';
 import type { Allowed } from './decision.ts';
@@ -63,11 +63,15 @@ export class Forwarding implements Dispatcher.DispatchHandler, WaitingRequest {
     connection.underWay.add(this);
   }
 
-  /** Sends the request to a server of the route, as soon as one has room. @param asked the one that was asked before */
-  start(asked: Begun['asked'] = null): void {
-    if (asked !== null) {
-      this.#ask(asked.target, asked.dispatcher);
-      void asked.dispatcher.close();
+  /** Sends the request to a server of the route, as soon as one has room. @param taken one that was taken before */
+  start(taken: Taken | null): void {
+    if (taken !== null) {
+      const { target, asked } = taken;
+      if (asked === null) this.onRoom(target);
+      else {
+        this.#ask(target, asked);
+        void asked.close();
+      }
       return;
     }
     const { group } = this.#route;

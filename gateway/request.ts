@@ -147,10 +147,10 @@ export function createRequestListener(options: RequestOptions) {
     if (exchange === null) return;
     const { connection } = exchange;
     if (connection.begun !== null) {
-      const { route, allowed, asked } = connection.begun;
+      const { route, allowed, taken } = connection.begun;
       connection.begun = null;
       try {
-        forwarder.forward(exchange, route, allowed, asked);
+        forwarder.forward(exchange, route, allowed, taken);
       } catch (error) {
         failed(exchange, error);
       }

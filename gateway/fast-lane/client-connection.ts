@@ -12,6 +12,7 @@ import { answerHead } from './answer-head.ts';
 import type { HandedOver, Lane } from './lane.ts';
 import type { Link, LinkUser } from './link.ts';
 import type { Links } from './links.ts';
+import type { Conversation } from './replay.ts';
 import { type PlainRequest, readPlainRequest } from './request-grammar.ts';
 import { requestHead } from './request-head.ts';
 import { type PlainResponse, readPlainResponse } from './response-grammar.ts';
@@ -168,8 +169,7 @@ export class ClientConnection implements LinkUser {
     const head = requestHead(this.#arrival as Arrival, route, target, links.host, body?.length ?? 0);
     const link = head === null ? null : links.take(route.upstream.maxConnections);
     if (head === null || link === null) {
-      route.group.release(target);
-      this.#handOver(head === null ? 'unusual' : 'busy', this.#begun(null));
+      this.#handOver(head === null ? 'unusual' : 'busy', this.#begun(target));
       return;
     }
     this.#target = target;
@@ -260,11 +260,11 @@ export class ClientConnection implements LinkUser {
     const link = this.#link;
     this.#link = null;
     const conversation = { sent: this.#sent, received, link, error, connected };
-    this.#handOver(why, this.#begun({ target, conversation }));
+    this.#handOver(why, this.#begun(target, conversation));
   }
 
-  #begun(asked: Parameters<Lane['begun']>[2]): Begun {
-    return this.#lane.begun(this.#arrival as Arrival, this.#route as Route, asked);
+  #begun(target: Target | null, conversation: Conversation | null = null): Begun {
+    return this.#lane.begun(this.#arrival as Arrival, this.#route as Route, target, conversation);
   }
 
   #releaseTarget(): void {

@@ -144,16 +144,26 @@ export class Lane {
     return links;
   }
 
-  begun(arrival: Arrival, route: Route, asked: { target: Target; conversation: Conversation } | null): Begun {
+  /**
+   * What `node:http`'s way has to know to go on with a request.
+   *
+   * @param target the server that was taken for it
+   * @param conversation what has passed between it and us; `null`: nothing
+   */
+  begun(
+    arrival: Arrival,
+    route: Route,
+    target: Target | null,
+    conversation: Conversation | null = null,
+  ): Begun {
     const { allowed } = arrival;
-    if (asked === null) return { arrival, route, allowed, asked };
-    const { target, conversation } = asked;
+    if (target === null) return { arrival, route, allowed, taken: null };
     const { timeoutMs, idleTimeoutMs } = route.upstream;
-    const dispatcher = replay(target.origin, conversation, {
-      headersTimeout: timeoutMs,
-      bodyTimeout: idleTimeoutMs,
-    });
-    return { arrival, route, allowed, asked: { target, dispatcher } };
+    const asked =
+      conversation === null
+        ? null
+        : replay(target.origin, conversation, { headersTimeout: timeoutMs, bodyTimeout: idleTimeoutMs });
+    return { arrival, route, allowed, taken: { target, asked } };
   }
 
   /** Stops looking after time, and ends the connections to the upstreams. Those of clients are the listener's. */
