@@ -3,7 +3,7 @@ import type { Keystore } from '../keystore/keystore.ts';
 import type { Logger } from '../shared/log.ts';
 
 /** How long first uses are gathered for one transaction. Each costs the keystore a write to the disk. */
-const GATHER_MS = 10;
+const GATHER_MS = 25;
 /** Keys noted in one transaction. */
 const BATCH = 100;
 /** How long a request waits for a keystore that cannot be written, before it goes on without. */

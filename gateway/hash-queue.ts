@@ -14,7 +14,8 @@ const COMPACT_AT = 1024;
 type Waiting = { run: () => void; refuse: () => void; since: number };
 
 /**
- * Bounds Argon2: as many runs at once as there are cores, the rest in line. The line is long enough for 10,000 keys that
+ * Bounds Argon2: as many runs at once as there are cores and one more, so that a core which is done does not wait for
+ * this process to hand it the next; the rest in line. The line is long enough for 10,000 keys that
  * are first used at the same moment, and nobody in it waits without end.
  */
 export class HashQueue {
@@ -27,7 +28,7 @@ export class HashQueue {
   #running = 0;
 
   constructor(options: { concurrency?: number; capacity?: number; maxWaitMs?: number } = {}) {
-    this.#concurrency = options.concurrency ?? Math.max(2, availableParallelism());
+    this.#concurrency = options.concurrency ?? 1 + availableParallelism();
     this.#capacity = options.capacity ?? 20_000;
     this.#maxWaitMs = options.maxWaitMs ?? 15_000;
   }
