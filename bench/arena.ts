@@ -1,9 +1,9 @@
 import { type ChildProcess, execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { Pool } from 'undici';
 import { checkWork } from './check.ts';
 import { type Contender, debianVersion, FOLDER, type StartedContender } from './contenders/contender.ts';
+import { useEachKeyOnce } from './each-key-once.ts';
 import { type SeededKeys, seedKeys } from './keys.ts';
 import { GENERATOR, LOAD_CORE, load } from './load.ts';
 import { startOrigin } from './origin.ts';
@@ -113,7 +113,7 @@ async function oneRun(
     started,
   });
   try {
-    await useEachKeyOnce(running.url, arena.keys);
+    await useEachKeyOnce(running.url, arena.keys, FIRST_USES_AT_ONCE);
     await load({ url: running.url, keyFile: arena.keys.keyFile, connections: 64, seconds: warmUpSeconds });
     return await read({ ...running, contender, arena });
   } catch (error) {
@@ -121,25 +121,6 @@ async function oneRun(
   } finally {
     await Promise.all(running.processes.map(stop));
   }
-}
-
-async function useEachKeyOnce(url: string, { keys }: SeededKeys): Promise<void> {
-  const pool = new Pool(url, { connections: FIRST_USES_AT_ONCE });
-  let next = 0;
-  await Promise.all(
-    Array.from({ length: FIRST_USES_AT_ONCE }, async () => {
-      for (let key = keys[next++]; key; key = keys[next++]) {
-        const answer = await pool.request({
-          method: 'GET',
-          path: '/v1/items',
-          headers: { 'x-api-key': key.plaintext },
-        });
-        await answer.body.dump();
-        if (answer.statusCode !== 200) throw new Error(`A key was answered ${answer.statusCode}`);
-      }
-    }),
-  );
-  await pool.close();
 }
 
 /** The contenders from npm are installed beside their code, once; the product does not depend on them. */

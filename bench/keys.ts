@@ -1,5 +1,6 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import type { KeyHashCost } from '../keystore/key-hash.ts';
 import { openKeystore } from '../keystore/keystore.ts';
 import { createLogger } from '../shared/log.ts';
 
@@ -11,11 +12,13 @@ export const PLAN = 'bench';
  * The least Argon2id takes: what a first use costs is measured by itself, and elsewhere would only make the benchmark
  * wait. Once a key is remembered, its hash is not looked at.
  */
-export const CHEAP_HASH = 'm=8,t=1,p=1';
+const CHEAP_HASH = { memoryKib: 8, passes: 1, lanes: 1 };
 
 /** Keys in a keystore, and in the files that contenders and load generators read. */
 export type SeededKeys = {
   keystoreUrl: string;
+  /** How their secrets are hashed, as `KEY_HASH` has it. */
+  keyHash: string;
   keys: readonly { plaintext: string; id: string }[];
   /** A key each line. */
   keyFile: string;
@@ -26,12 +29,16 @@ export type SeededKeys = {
 };
 
 /** Makes keys in a new keystore. */
-export async function seedKeys(folder: string, count: number): Promise<SeededKeys> {
+export async function seedKeys(
+  folder: string,
+  count: number,
+  keyHash: KeyHashCost = CHEAP_HASH,
+): Promise<SeededKeys> {
   const keystoreUrl = `sqlite:${join(folder, 'keystore.sqlite')}`;
   const keystore = await openKeystore({
     url: keystoreUrl,
     serverSecret: SERVER_SECRET,
-    keyHash: { memoryKib: 8, passes: 1, lanes: 1 },
+    keyHash,
     revealTtlMs: 1,
     log: createLogger({ level: 'silent' }),
   });
@@ -49,6 +56,7 @@ export async function seedKeys(folder: string, count: number): Promise<SeededKey
   };
   return {
     keystoreUrl,
+    keyHash: `m=${keyHash.memoryKib},t=${keyHash.passes},p=${keyHash.lanes}`,
     keys,
     keyFile: written('keys', ({ plaintext }) => plaintext),
     pairFile: written('key-ids', ({ plaintext, id }) => `${plaintext} ${id}`),

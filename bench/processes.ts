@@ -15,6 +15,9 @@ const STOP_MS = 10_000;
 /** Whether processes can be kept to one core each, so that they do not take time from each other. */
 export const PIN = existsSync('/usr/bin/taskset') && availableParallelism() > 1;
 
+/** A core by its number, or several as taskset(1) lists them. */
+export type Cores = number | string;
+
 export type Running = { child: ChildProcess; url: string };
 
 const alive = new Set<ChildProcess>();
@@ -36,7 +39,7 @@ export function temporaryFolder(): string {
 export async function start(
   args: string[],
   env: Record<string, string>,
-  core: number,
+  core: Cores,
   started: ChildProcess[],
 ): Promise<Running> {
   const child = onCore(core, [process.execPath, ...args], env);
@@ -64,7 +67,7 @@ export async function start(
 export async function startServer(
   [program = '', ...args]: string[],
   port: number,
-  core: number,
+  core: Cores,
   started: ChildProcess[],
 ): Promise<ChildProcess> {
   const child = onCore(core, [program === 'node' ? process.execPath : program, ...args], {});
@@ -127,7 +130,7 @@ export function residentBytes(child: ChildProcess): number {
   return pages * 4096;
 }
 
-function onCore(core: number, command: string[], env: Record<string, string>): ChildProcess {
+function onCore(core: Cores, command: string[], env: Record<string, string>): ChildProcess {
   const [program, ...args] = pinned(core, command);
   const child = spawn(program, args, {
     cwd: ROOT,
@@ -140,7 +143,7 @@ function onCore(core: number, command: string[], env: Record<string, string>): C
   return child;
 }
 
-function pinned(core: number, command: string[]): [string, ...string[]] {
+function pinned(core: Cores, command: string[]): [string, ...string[]] {
   return (PIN ? ['taskset', '-c', String(core), ...command] : command) as [string, ...string[]];
 }
 

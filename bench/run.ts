@@ -2,8 +2,10 @@
 import { parseArgs } from 'node:util';
 import { benchBodies } from './bodies.ts';
 import { benchConnections } from './connections.ts';
+import { benchFirstUses } from './first-uses.ts';
 import { benchGateway } from './gateway.ts';
 import { benchInbox } from './inbox.ts';
+import { benchKnownKeys } from './known-keys.ts';
 import { benchLatency } from './latency.ts';
 import { thisMachine } from './machine.ts';
 import { benchMemory } from './memory.ts';
@@ -11,6 +13,7 @@ import { benchPurchases } from './purchases.ts';
 import { writeReport } from './report.ts';
 import { type Outcome, tableLines, writeResults } from './results.ts';
 import { targetLines } from './targets.ts';
+import { benchWrongKeys } from './wrong-keys.ts';
 
 /** All there is, in the order in which they run. */
 const BENCHES: Record<string, (options: { quick: boolean }) => Promise<Outcome>> = {
@@ -19,6 +22,9 @@ const BENCHES: Record<string, (options: { quick: boolean }) => Promise<Outcome>>
   connections: benchConnections,
   bodies: benchBodies,
   memory: benchMemory,
+  'first-uses': benchFirstUses,
+  'known-keys': benchKnownKeys,
+  'wrong-keys': benchWrongKeys,
   purchases: benchPurchases,
   inbox: benchInbox,
 };

@@ -43,6 +43,13 @@ export const TARGETS: readonly Target[] = [
   ...onBothPaths({ bench: 'bodies', measure: 'from the API', of: nginxStatic.name, atLeast: 0.8 }),
   ...onBothPaths({ bench: 'bodies', measure: 'to the API', of: nginxStatic.name, atLeast: 0.8 }),
   ...onBothPaths({ bench: 'memory', measure: 'second half / first half', of: null, atMost: 1.1 }),
+  ...onBothPaths({ bench: 'first-uses', measure: 'all keys served', of: null, atMost: 10 }),
+  ...onBothPaths({ bench: 'wrong-keys', measure: 'with never issued, 2000 /s', of: null, atLeast: 0.8 }),
+  ...onBothPaths({ bench: 'wrong-keys', measure: 'with bad checksum, 2000 /s', of: null, atLeast: 0.8 }),
+  ...onBothPaths({ bench: 'wrong-keys', measure: 'with wrong secret, 2000 /s', of: null, atLeast: 0.8 }),
+  ...onBothPaths({ bench: 'wrong-keys', measure: 'with never issued, 10000 /s', of: null, atLeast: 0.8 }),
+  ...onBothPaths({ bench: 'wrong-keys', measure: 'with bad checksum, 10000 /s', of: null, atLeast: 0.8 }),
+  ...onBothPaths({ bench: 'wrong-keys', measure: 'with wrong secret, 10000 /s', of: null, atLeast: 0.8 }),
 ];
 
 /** A target beside what was measured. */

@@ -2,6 +2,7 @@ import { type ChildProcess, execFileSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import type { SeededKeys } from '../keys.ts';
+import type { Cores } from '../processes.ts';
 
 /** What a contender is started with. */
 export type Setup = {
@@ -12,8 +13,8 @@ export type Setup = {
   perKey: number;
   /** A folder for what it writes, of this run alone. */
   folder: string;
-  /** The core it runs on. */
-  core: number;
+  /** The core it runs on; Tollgate can also have several. */
+  core: Cores;
   /** Whatever is started is added here. */
   started: ChildProcess[];
 };

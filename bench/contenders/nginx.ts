@@ -2,7 +2,7 @@ import type { ChildProcess } from 'node:child_process';
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { freePort } from '../../scripts/free-port.ts';
-import { startServer } from '../processes.ts';
+import { type Cores, startServer } from '../processes.ts';
 import {
   type Contender,
   debianVersion,
@@ -108,7 +108,7 @@ export async function startNginx(
   config: string,
   folder: string,
   port: number,
-  core: number,
+  core: Cores,
   started: ChildProcess[],
 ): Promise<ChildProcess> {
   mkdirSync(folder, { recursive: true });

@@ -3,7 +3,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { freePort } from '../../scripts/free-port.ts';
 import { variables } from '../../shared/config-variables.ts';
-import { CHEAP_HASH, PLAN, SERVER_SECRET } from '../keys.ts';
+import { PLAN, SERVER_SECRET } from '../keys.ts';
 import { start } from '../processes.ts';
 import {
   type Contender,
@@ -72,7 +72,7 @@ async function startTollgate(
       ROUTES_FILE: 'off',
       GATEWAY_PORT: String(await freePort()),
       INTERNAL_PORT: String(internalPort),
-      KEY_HASH: CHEAP_HASH,
+      KEY_HASH: keys.keyHash,
       FAST_LANE: fastLane,
     },
     core,
