@@ -1,7 +1,7 @@
 import { generateKeyPairSync } from 'node:crypto';
 import { copyFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { ConfigError } from '../shared/config.ts';
 import { CLIENT } from '../test/certificates.ts';
 import { temporaryFolder } from '../test/keystores.ts';
@@ -320,6 +320,21 @@ routes:
       expect.stringMatching(/upstream_secret.value cannot be sent in a header/),
     ]);
     expect(() => read(yaml)).not.toThrow(/hunter2/);
+  });
+
+  it.each([
+    ['an alias', '*hunter2hunter2'],
+    ['a tag', '!hunter2hunter2'],
+    ['a tag of a kind', '!hunter!hunter2'],
+    ['the end of it is a field', 'a,hunter2hunter2'],
+    ['more stands after it', '"a"hunter2hunter2'],
+  ])('nor one that is not quoted and means something in YAML: %s', (_what, value) => {
+    const warned = vi.spyOn(process, 'emitWarning').mockImplementation(() => {});
+    const found = mistakes(one(`upstream_secret: { header: X-S, value: ${value} }`));
+    expect(found).not.toEqual([]);
+    expect(found.join()).not.toContain('hunter2');
+    expect(warned).not.toHaveBeenCalled();
+    warned.mockRestore();
   });
 });
 

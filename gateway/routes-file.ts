@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { parse as parseYaml } from 'yaml';
+import { parse as parseYaml, YAMLParseError } from 'yaml';
 import { type Config, ConfigError, type ConfigProblem } from '../shared/config.ts';
 import { nearestName } from './nearest-name.ts';
 import { readPath } from './path-readings.ts';
@@ -61,14 +61,28 @@ type ReportAt = (where: string, field: string, message: string) => void;
 function readYaml(file: string, report: ReportAt): Record<string, unknown> | null {
   let raw: unknown;
   try {
-    raw = parseYaml(readFileSync(file, 'utf8'));
+    // Its warnings show what stands in the file.
+    raw = parseYaml(readFileSync(file, 'utf8'), { logLevel: 'error' });
   } catch (error) {
-    report('', '', `cannot be read: ${(error as Error).message.split('\n')[0]?.replace(/:$/, '')}`);
+    report('', '', `cannot be read: ${reasonOf(error as Error)}`);
     return null;
   }
   if (isMap(raw)) return raw;
   report('', 'routes', 'is missing: the file has no fields');
   return null;
+}
+
+/** Never what stands in the file, which may be a secret: unquoted, it is an alias, a tag or a field of its own to YAML. */
+function reasonOf(error: Error): string {
+  const [message = ''] = error.message.split('\n');
+  if (error instanceof YAMLParseError) {
+    const [at] = error.linePos ?? [];
+    const [what = ''] = message.replace(/ at line .*/, '').split(':');
+    return at === undefined ? what : `${what} at line ${at.line}, column ${at.col}`;
+  }
+  if (error instanceof ReferenceError)
+    return 'An alias (*) has no anchor before it. Text with a * at its beginning has to be quoted';
+  return message;
 }
 
 function specsOf(
@@ -111,7 +125,12 @@ function parsed(
   for (const issue of result.error.issues) {
     if (issue.code === 'unrecognized_keys') {
       const known = fieldsOf(issue.path.length === 0 ? schema : schema.shape[issue.path[0] as 'tls']);
-      for (const key of issue.keys) report(pathOf(issue.path), noField(key, known));
+      // What looks like a field may be the rest of a secret that has a comma or a colon in it.
+      const secret = issue.path[0] === 'upstream_secret';
+      for (const key of issue.keys) {
+        const shown = !secret || nearestName(key, known) !== null;
+        report(pathOf(issue.path), shown ? noField(key, known) : noSuchField(known));
+      }
     } else report(pathOf(issue.path), issue.message);
   }
   return null;
@@ -250,6 +269,10 @@ function placeOf(index: number, raw: unknown): string {
 function noField(key: string, known: readonly string[]): string {
   const nearest = nearestName(key, known);
   return `has no field "${key}"${nearest === null ? `; there are: ${known.join(', ')}` : `; did you mean "${nearest}"?`}`;
+}
+
+function noSuchField(known: readonly string[]): string {
+  return `has a field that it cannot have; there are: ${known.join(', ')}. A value with a comma or a colon has to be quoted`;
 }
 
 /** The fields of an object's schema, whatever it is wrapped in. */
