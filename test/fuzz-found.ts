@@ -1,0 +1,81 @@
+import type { FuzzCase } from './fuzz-rig.ts';
+
+/** A case that the fuzzer, or thinking about one of its finds, showed to depend on which way a connection goes. */
+export type FoundCase = {
+  name: string;
+  fuzzCase: FuzzCase;
+  /** The statuses that the client gets, before that of the known request which follows where the connection goes on. */
+  statuses: number[];
+  /** What reaches the upstream, as the beginnings of requests, in order of the alphabet. */
+  upstream: string[];
+};
+
+const plain = (body: string) => `HTTP/1.1 200 OK\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
+
+/** The cases with a good key in them. */
+export function foundCases(key: string): FoundCase[] {
+  const lines = `Host: h\r\nX-API-Key: ${key}\r\n`;
+  return [
+    {
+      // Its answer says that the connection closes. What came behind it in the same packet was forwarded nevertheless,
+      // or not: it depended on whether `node:http` got the packet from the system or from the lane.
+      name: 'a refused request that expects to be told to continue with a body it does not have, and one behind it',
+      fuzzCase: {
+        messages: [
+          [
+            `GET /first HTTP/1.1\r\n${lines}Authorization: Bearer wrong\r\nExpect: 100-continue\r\n\r\n` +
+              `PUT /second HTTP/1.1\r\n${lines}Content-Length: 20\r\n\r\n${'\0\xff'.repeat(10)}`,
+          ],
+        ],
+        answers: [{ pieces: [plain('ok')], after: 'keep' }],
+        leave: 'no',
+      },
+      statuses: [400],
+      upstream: [],
+    },
+    {
+      name: 'a forwarded request that expects to be told to continue with a body it does not have, and one behind it',
+      fuzzCase: {
+        messages: [
+          [
+            `GET /first HTTP/1.1\r\n${lines}Expect: 100-continue\r\n\r\n` +
+              `PUT /second HTTP/1.1\r\n${lines}Content-Length: 4\r\n\r\nbody`,
+          ],
+        ],
+        answers: [{ pieces: [plain('ok')], after: 'keep' }],
+        leave: 'no',
+      },
+      statuses: [200],
+      upstream: ['GET /first HTTP/1.1\r\n'],
+    },
+    {
+      // undici puts away a connection that is not kept by an error on it. While that was told, the answer that ended on
+      // another connection was taken for one that had broken off, and the client's connection ended in the middle.
+      name: 'two requests at once, each with a long answer after which the upstream keeps no connection',
+      fuzzCase: {
+        messages: [
+          [
+            `POST /%2e%2e/x HTTP/1.1\r\n${lines}Content-Length: 6\r\n\r\n{"a":1` +
+              `GET /v1/items?limit=10&after=x%20y HTTP/1.1\r\n${lines}\r\n`,
+          ],
+          [`GET /unusual HTTP/1.1\r\n${lines}!#$%&'*+-.^_\`|~1: y\r\n\r\n`],
+        ],
+        answers: [
+          {
+            pieces: [
+              `HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 70000\r\n\r\n${'0\r\n\r\n'.repeat(14_000)}`,
+            ],
+            after: 'keep',
+          },
+        ],
+        leave: 'no',
+      },
+      statuses: [503, 503, 503],
+      upstream: [
+        'GET /unusual HTTP/1.1\r\n',
+        'GET /v1/items?limit=10&after=x%20y HTTP/1.1\r\n',
+        'POST /%2e%2e/x HTTP/1.1\r\n',
+      ],
+    },
+  ];
+}
