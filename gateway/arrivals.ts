@@ -84,7 +84,7 @@ export class Arrivals {
   leave(exchange: Exchange): void {
     const { req, connection } = exchange;
     this.inFlight--;
-    if (req.complete) this.#release(exchange);
+    if (req.complete || req.readableEnded) this.#release(exchange);
     // Answered before its body was here: a fault in the rest belongs to this request, which has its answer.
     else {
       req.once('close', () => {

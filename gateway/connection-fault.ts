@@ -30,6 +30,8 @@ export function onConnectionFault(
     return;
   }
   const last = connection?.last ?? null;
+  // Nor is what makes no sense after the answer to it.
+  if (connection?.closing && last === null) return;
   const [code, detail] = faultOf(error);
   if (connection === undefined || last === null) {
     sendAndClose(socket, rawProblem(code, detail));

@@ -45,6 +45,8 @@ export function createListener(
     connectionsCheckingInterval: limits.checkMs,
     maxHeaderSize: limits.headBytes,
     noDelay: true,
+    // A request without a body has no stream to be read to its end: `end` and `close` never come.
+    optimizeEmptyRequests: true,
     // Finds clients that vanished without a word, on connections that are silent for long.
     keepAlive: true,
     keepAliveInitialDelay: limits.idleMs,
