@@ -27,7 +27,8 @@ export class UsageRecorder {
   readonly #onWritten: (rootId: string, row: UsageRow, totalRequests: number) => void;
   readonly #isPressing: (rootId: string) => boolean;
   readonly #current = new Map<string, Count>();
-  #earlier: Count[] = [];
+  /** Of hours that are past, by key and hour: no two of the same, or their rows would be taken for others' use. */
+  #earlier = new Map<string, Count>();
   #flushing: Promise<boolean> | undefined;
   #timer: NodeJS.Timeout;
   #epoch = 0;
@@ -72,11 +73,17 @@ export class UsageRecorder {
   }
 
   #of(facts: KeyFacts, hour: number): Count {
-    let count = this.#current.get(facts.id);
-    if (count === undefined || count.hour !== hour) {
-      if (count !== undefined) this.#earlier.push(count);
-      count = { keyId: facts.id, rootId: facts.rootId, hour, requests: 0, refused: 0 };
-      this.#current.set(facts.id, count);
+    const { id, rootId } = facts;
+    const current = this.#current.get(id);
+    if (current?.hour === hour) return current;
+    const earlier = this.#earlier.get(placeOf(id, hour));
+    if (earlier !== undefined) return earlier;
+    const count: Count = { keyId: id, rootId, hour, requests: 0, refused: 0 };
+    // What is settled or decided late belongs to an hour that is past.
+    if (current !== undefined && hour < current.hour) this.#earlier.set(placeOf(id, hour), count);
+    else {
+      if (current !== undefined) this.#earlier.set(placeOf(id, current.hour), current);
+      this.#current.set(id, count);
     }
     return count;
   }
@@ -171,9 +178,9 @@ export class UsageRecorder {
 
   /** The rows to write, each with the count that it will be taken from; forgets counts that are empty. */
   #take(): Map<UsageRow, Count> {
-    this.#earlier = this.#earlier.filter(isNotEmpty);
+    for (const [place, count] of this.#earlier) if (!isNotEmpty(count)) this.#earlier.delete(place);
     const rows = new Map<UsageRow, Count>();
-    for (const count of [...this.#earlier, ...this.#current.values()]) {
+    for (const count of [...this.#earlier.values(), ...this.#current.values()]) {
       const { keyId, hour, requests, refused } = count;
       if (isNotEmpty(count)) rows.set({ keyId, hour, requests, refused }, count);
       else this.#current.delete(keyId);
@@ -183,13 +190,17 @@ export class UsageRecorder {
 
   #takePressing(): Map<UsageRow, Count> {
     const rows = new Map<UsageRow, Count>();
-    for (const count of [...this.#earlier, ...this.#current.values()]) {
+    for (const count of [...this.#earlier.values(), ...this.#current.values()]) {
       if (count.requests === 0 || !this.#isPressing(count.rootId)) continue;
       const { keyId, hour, requests, refused } = count;
       rows.set({ keyId, hour, requests, refused }, count);
     }
     return rows;
   }
+}
+
+function placeOf(keyId: string, hour: number): string {
+  return `${keyId} ${hour}`;
 }
 
 /** Taking back can leave less than nothing, to be taken from what is in the ledger. */

@@ -80,6 +80,34 @@ describe('the usage recorder', () => {
     expect(await Promise.all(facts.map((key) => used(key.id)))).toEqual(Array(250).fill(2));
   });
 
+  it('what is settled for the past hour while the next one has begun is counted once', async () => {
+    const { keystore, facts } = await keystoreWithKeys(1);
+    const [key] = facts as [KeyFacts];
+    const quotas = new Quotas(10);
+    const usage = recorder((rows, onWritten) => keystore.recordUsage(rows, onWritten), quotas);
+    const later = NOVEMBER + 3_600_000;
+    const spend = (at: number) => {
+      quotas.spend(key, monthly(1000), at, 10);
+      usage.count(key, true, at, 10);
+    };
+    const settle = (at: number) => {
+      quotas.settle(key, monthly(1000), 5, at, later);
+      usage.settle(key, 5, at);
+    };
+    spend(NOVEMBER);
+    await usage.flush();
+    spend(NOVEMBER);
+    for (let i = 0; i < 3; i++) {
+      spend(later);
+      settle(NOVEMBER);
+    }
+    expect(quotas.look(key, monthly(1000), later)?.used).toBe(65);
+    await usage.flush();
+    expect(quotas.look(key, monthly(1000), later)?.used).toBe(65);
+    await usage.close();
+    expect((await keystore.findKeyFacts(key.id))?.usedThisMonth).toBe(65);
+  });
+
   it('a stop writes all that is left, also of an earlier hour, and after a failure', async () => {
     const { keystore, facts } = await keystoreWithKeys(1);
     const [key] = facts as [KeyFacts];
