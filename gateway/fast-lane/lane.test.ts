@@ -2,6 +2,7 @@ import { connect } from 'node:net';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { closeAll, sendRaw, startTestGateway, startUpstream, type TestGateway } from '../../test/gateways.ts';
 import { LISTENER_LIMITS } from '../listener.ts';
+import { routeTo } from '../route-spec.ts';
 
 afterEach(closeAll);
 
@@ -79,6 +80,28 @@ describe('what the lane does not understand goes to node:http, counted once and 
     );
     await gateway.close();
     expect((await gateway.keystore.findKeyFacts(id))?.usedThisMonth).toBe(used);
+  });
+
+  it('a request for a server that the lane can have no connection to: it goes to that server', async () => {
+    const asked: string[] = [];
+    const urls: [string, ...string[]] = ['', ''];
+    for (const at of [0, 1]) {
+      const server = await startUpstream((req, res) => {
+        asked.push(`${at} ${req.method}`);
+        res.end(BODY);
+      });
+      urls[at] = server.url;
+    }
+    const route = routeTo(urls[0], 60_000);
+    const routes = [{ ...route, upstream: { ...route.upstream, urls, maxConnections: 1 } }];
+    const { gateway, lines } = await withLane({ routes });
+    // Not for the lane, and the connections they leave behind are all that may be opened.
+    for (let n = 0; n < 2; n++)
+      await sendRaw(gateway.port, `OPTIONS / HTTP/1.1\r\nConnection: close\r\n${lines}`);
+    for (let n = 0; n < 2; n++)
+      await sendRaw(gateway.port, `GET / HTTP/1.1\r\n${lines}`, (text) => /\}(?:\r\n0\r\n\r\n)?$/.test(text));
+    expect(asked).toEqual(['0 OPTIONS', '1 OPTIONS', '0 GET', '1 GET']);
+    expect((await figures(gateway))(handedOver('busy'))).toBe(2);
   });
 
   it('a connection on which nothing comes', async () => {
