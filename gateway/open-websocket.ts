@@ -4,7 +4,7 @@ import { CLOSE_PROTOCOL_ERROR, closeFrame, FrameReader } from './websocket-frame
 /** The reason that a client reads when its plan allows no more messages at the moment. */
 export const BUDGET_SPENT = 'rate_limited';
 
-/** How long a peer may take to close after it was told to. */
+/** How long a peer may take to close after it was told to, or after the other side did. */
 const CLOSE_MS = 800;
 
 /** A WebSocket between a client and a server of the upstream: bytes pass both ways, at the pace of the slower side. */
@@ -17,6 +17,7 @@ export class OpenWebSocket {
   #closing: { code: number; reason: string } | null = null;
   #told = false;
   #ended = false;
+  #cut: NodeJS.Timeout | undefined;
 
   /**
    * @param onMessage called when a message of the client begins; `false` closes the connection instead
@@ -41,17 +42,15 @@ export class OpenWebSocket {
     if (clientBytes.length > 0) this.#onClientData(clientBytes);
     this.#client.on('data', this.#onClientData);
     this.#upstream.on('data', this.#onUpstreamData);
-    this.#client.on('end', () => this.#upstream.end());
-    this.#upstream.on('end', () => this.#client.end());
+    this.#client.on('end', () => this.#upstream.end(this.#cutSoon));
+    this.#upstream.on('end', () => this.#client.end(this.#cutSoon));
   }
 
   /** Tells both sides why, and closes. What is under way from the server to the client is finished first, if it can be. */
   close(code: number, reason: string): void {
     if (this.#closing !== null) return;
     this.#closing = { code, reason };
-    const cut = setTimeout(() => this.#destroy(), CLOSE_MS);
-    cut.unref();
-    this.#client.once('close', () => clearTimeout(cut));
+    this.#cutSoon();
     if (this.#fromClient.isBetweenFrames) this.#upstream.end(closeFrame(code, reason, true));
     else this.#upstream.end();
     this.#tellClient();
@@ -91,10 +90,13 @@ export class OpenWebSocket {
     this.#onEnd();
   };
 
-  #destroy(): void {
-    this.#client.destroy();
-    this.#upstream.destroy();
-  }
+  /** A side that keeps its half open has nobody to talk to, and must not hold on to the other's place. */
+  readonly #cutSoon = (): void => {
+    this.#cut ??= setTimeout(() => {
+      this.#client.destroy();
+      this.#upstream.destroy();
+    }, CLOSE_MS).unref();
+  };
 }
 
 function pass(bytes: Buffer, from: Socket, to: Socket): void {

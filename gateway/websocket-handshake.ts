@@ -13,8 +13,17 @@ import type { Route } from './routes.ts';
 import type { Target } from './upstream-group.ts';
 import { upstreamHeaders, upstreamTarget } from './upstream-headers.ts';
 
-/** @param head what the server sent right after it switched */
-type Opened = (handshake: WebSocketHandshake, client: Socket, upstream: Socket, head: Buffer) => void;
+/** With what each side sent right after its part of the handshake. */
+type Opened = (
+  handshake: WebSocketHandshake,
+  client: Socket,
+  upstream: Socket,
+  clientBytes: Buffer,
+  upstreamBytes: Buffer,
+) => void;
+
+/** A client that sends more before it has its answer is read no further. */
+const MAX_EARLY = 64 * 1024;
 
 /**
  * A handshake on its way to a server of the upstream (RFC 6455 section 4), always over HTTP/1.1. When the server switches
@@ -34,6 +43,8 @@ export class WebSocketHandshake {
   #connected = false;
   #status = 0;
   #over = false;
+  /** What the client sent without waiting for the answer. */
+  #early: Buffer;
 
   constructor(
     exchange: Exchange,
@@ -47,7 +58,11 @@ export class WebSocketHandshake {
     this.#allowed = allowed;
     this.#events = events;
     this.#opened = opened;
+    this.#early = exchange.connection.upgrade as Buffer;
     exchange.res.once('close', this.#onClientGone);
+    // Nobody else reads it now, and who does not read does not see that the client left.
+    exchange.socket.on('data', this.#onEarly);
+    exchange.socket.once('end', this.#onEnd);
   }
 
   get keyId(): string | null {
@@ -104,6 +119,7 @@ export class WebSocketHandshake {
   finish(how: 'complete' | 'truncated' | 'client_gone'): void {
     if (this.#over) return;
     this.#over = true;
+    clearTimeout(this.#timer);
     this.#leave();
     this.#events.finished(this.#exchange, this.#status, how, this.keyId);
   }
@@ -139,7 +155,10 @@ export class WebSocketHandshake {
     res.off('close', this.#onClientGone);
     res.detachSocket(socket);
     socket.write(`${text}\r\n`, 'latin1');
-    this.#opened(this, socket, upstream, head);
+    socket.off('data', this.#onEarly);
+    socket.off('end', this.#onEnd);
+    socket.resume();
+    this.#opened(this, socket, upstream, this.#early, head);
   }
 
   #onResponse(response: IncomingMessage): void {
@@ -170,6 +189,17 @@ export class WebSocketHandshake {
       this.#fail(error);
     }
   }
+
+  readonly #onEarly = (chunk: Buffer): void => {
+    if (this.#over) return;
+    this.#early = Buffer.concat([this.#early, chunk]);
+    if (this.#early.length > MAX_EARLY) this.#exchange.socket.pause();
+  };
+
+  /** There is no WebSocket with a client that sends nothing more. */
+  readonly #onEnd = (): void => {
+    if (!this.#over) this.#exchange.socket.destroy();
+  };
 
   readonly #onClientGone = (): void => {
     if (this.#over) return;

@@ -195,6 +195,55 @@ describe('a WebSocket', () => {
   });
 });
 
+describe('a client that leaves', () => {
+  /** A server that keeps its half open, whatever the client does. */
+  async function startStubbornUpstream(answer: string) {
+    const sockets: Socket[] = [];
+    const server = createServer();
+    server.on('upgrade', (_req, socket: Socket) => {
+      sockets.push(socket);
+      socket.on('error', () => {});
+      socket.resume();
+      if (answer !== '') socket.write(answer);
+    });
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    closeLater({
+      close: () =>
+        new Promise<void>((resolve) => {
+          for (const socket of sockets) socket.destroy();
+          server.close(() => resolve());
+        }),
+    });
+    return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, sockets };
+  }
+
+  it.each([
+    ['during the handshake', ''],
+    [
+      'without a word afterwards',
+      'HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n',
+    ],
+  ])('%s: nothing of it stays, whatever the server does', async (_when, answer) => {
+    const upstream = await startStubbornUpstream(answer);
+    const gateway = await startTestGateway({ upstreamUrl: upstream.url });
+    const { plaintext } = await gateway.key();
+    const client = connect(gateway.port, '127.0.0.1');
+    closeLater({ close: async () => void client.destroy() });
+    client.write(
+      `GET /socket HTTP/1.1\r\nHost: a\r\nX-API-Key: ${plaintext}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n`,
+    );
+    await vi.waitFor(() => expect(upstream.sockets).toHaveLength(1), 10_000);
+    if (answer !== '') await once(client, 'data');
+    client.end();
+    await vi.waitFor(() => expect(upstream.sockets[0]?.readableEnded).toBe(true), 10_000);
+    await vi.waitFor(async () => {
+      const figures = await metrics(gateway);
+      expect(figures).toContain('tollgate_gateway_requests_in_flight 0');
+      expect(figures).toContain('tollgate_gateway_websockets_open 0');
+    }, 10_000);
+  });
+});
+
 describe('the server of a WebSocket', () => {
   it('may be behind TLS, and is verified', async () => {
     const upstream = await startWebSocketUpstream(undefined, createTlsServer(SERVER) as unknown as Server);

@@ -42,9 +42,14 @@ export class WebSockets {
 
   /** Sends a handshake on. @param allowed `null` on a public route */
   forward(exchange: Exchange, route: Route, allowed: Allowed | null): void {
-    const clientBytes = exchange.connection.upgrade as Buffer;
     const { events } = this.#options;
-    new WebSocketHandshake(exchange, route, allowed, events, (handshake, client, upstream, upstreamBytes) => {
+    const opened = (
+      handshake: WebSocketHandshake,
+      client: Socket,
+      upstream: Socket,
+      clientBytes: Buffer,
+      upstreamBytes: Buffer,
+    ) => {
       const onMessage = allowed === null ? null : this.#counter(allowed, () => websocket);
       const websocket: OpenWebSocket = new OpenWebSocket(client, upstream, onMessage, () => {
         this.#open.delete(websocket);
@@ -62,7 +67,8 @@ export class WebSockets {
       else this.#byKey.set(id, new Set([held]));
       // What changed while the handshake was under way is known by now.
       this.#look([id]);
-    }).start();
+    };
+    new WebSocketHandshake(exchange, route, allowed, events, opened).start();
   }
 
   /** Something may have changed about these keys. */
