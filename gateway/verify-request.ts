@@ -1,3 +1,4 @@
+import { METHODS } from 'node:http';
 import { type BlockList, isIP } from 'node:net';
 import { clientAddress, type Peer } from './client-address.ts';
 import type { Arrival } from './exchange.ts';
@@ -14,8 +15,10 @@ export type VerifyForm =
   | 'envoy';
 
 const ENVOY = '/verify/envoy';
+/** Those that can reach the gateway itself. Any other may be anything that a client made up, a secret too. */
+const KNOWN_METHODS: ReadonlySet<string> = new Set(METHODS);
 
-/** A request that a proxy asks about. */
+/** A request that a proxy asks about. Its method is empty where it is none that is known. */
 export type AskedAbout = Pick<
   Arrival,
   'method' | 'target' | 'path' | 'head' | 'requestId' | 'address' | 'startedAt' | 'route'
@@ -84,6 +87,7 @@ export function readQuestion(
   if (method === null) {
     return { requestId, unclear: form === 'nginx' ? 'X-Original-Method' : 'X-Forwarded-Method' };
   }
+  if (!KNOWN_METHODS.has(method)) method = '';
   const query = target.indexOf('?');
   const path = query < 0 ? target : target.slice(0, query);
   return { method, target, path, head, requestId, address, startedAt, route: null };

@@ -112,6 +112,22 @@ describe.each(ALL_FORMS)('asked in the form %s', (form) => {
   });
 });
 
+it('a method that nobody knows is refused and not repeated in a log: it may be anything', async () => {
+  const file = join(temporaryFolder(), 'access.log');
+  const gateway = await startTestGateway({ env: { ACCESS_LOG: file } });
+  const { plaintext: key } = await gateway.key();
+  for (const form of ['forwarded', 'nginx'] as const)
+    for (const method of [key, 'GET","key":"forged', 'get']) {
+      const { status, problem } = await ask(gateway, form, { key, method });
+      expect([status, problem.code]).toEqual([form === 'nginx' ? 403 : 400, 'invalid_request']);
+    }
+  expect((await ask(gateway, 'forwarded', { key, method: 'REPORT' })).status).toBe(200);
+  await vi.waitFor(() => expect(readFileSync(file, 'utf8').split('\n')).toHaveLength(8));
+  const text = readFileSync(file, 'utf8') + gateway.lines.join('');
+  expect(text).not.toContain(key);
+  expect(text).not.toContain('forged');
+});
+
 it('each form reads its own headers only: those of another may be the client’s', async () => {
   const gateway = await startTestGateway({ routes: routes({ '/': {}, '/open': { access: 'public' } }) });
   const nginx = ['X-Original-Method: GET', 'X-Original-URL: http://api/open', 'X-Real-IP: 203.0.113.77'];

@@ -163,6 +163,10 @@ export function createVerify(options: VerifyOptions): Verify {
       refuseForm(form, res, asked, 'invalid_request', FORM_FAULTS.target.detail);
       return;
     }
+    if (method === '') {
+      refuseForm(form, res, asked, 'invalid_request', 'The method is none of HTTP.');
+      return;
+    }
     const route = routes.match(asked.head.host, asked.path);
     if (typeof route !== 'string') asked.route = route;
     if (route === 'unclear_path') {
