@@ -333,6 +333,31 @@ describe('verifying', () => {
   });
 });
 
+describe('a flood of wrong keys', () => {
+  it('is slowed down; good keys of the same address work, known or not', async () => {
+    const gateway = await startTestGateway();
+    const [known, fresh] = [await gateway.key(), await gateway.key()];
+    expect((await gateway.get('/', known.plaintext)).status).toBe(200);
+    let answered = 0;
+    let over = false;
+    const begun = performance.now();
+    const flood = Array.from({ length: 50 }, async () => {
+      while (!over) {
+        expect([401, 429]).toContain((await gateway.get('/', 'typo')).status);
+        answered++;
+      }
+    });
+    await vi.waitFor(() => expect(answered).toBeGreaterThan(230), 20_000);
+    expect((await gateway.get('/', known.plaintext)).status).toBe(200);
+    expect((await gateway.get('/', fresh.plaintext)).status).toBe(200);
+    await vi.waitFor(() => expect(answered).toBeGreaterThan(700), 25_000);
+    over = true;
+    await Promise.all(flood);
+    const seconds = (performance.now() - begun) / 1000;
+    expect(answered, `in ${seconds} s`).toBeLessThanOrEqual(30 + (seconds + 1) * 250);
+  });
+});
+
 /** A key with the id of this one and a secret of its own; its checksum is right. */
 function withSecretOfAnother(plaintext: string): string {
   const { prefix, mode, id } = parseKey(plaintext)!;

@@ -1,4 +1,5 @@
 import { hash } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { LRUCache } from 'lru-cache';
 import type { KeyFacts, Keystore } from '../keystore/keystore.ts';
 import { type Mode, type ParsedKey, parseKey } from '../shared/keys.ts';
@@ -14,6 +15,11 @@ import { Recent } from './recent.ts';
 const MAX_PRESENTED = 128;
 const MAX_WRONG = 50_000;
 const WRONG_MS = 10_000;
+/** Unknown keys looked at in a second of addresses that have sent too many wrong ones. */
+const MAX_LOOKS = 200;
+/** How long each beyond that waits first, and how many may wait at a time. */
+const HOLD_MS = 1000;
+const MAX_HELD = 1000;
 /** An outage is one line in a while, not one for each request. */
 const FAILURE_LOG_MS = 5000;
 
@@ -40,6 +46,9 @@ export class Identify {
   /** Presented keys whose secret was wrong though its tag was right: once in 65,536 guesses, and not twice. */
   readonly #wrong = new LRUCache<string, true>({ max: MAX_WRONG, ttl: WRONG_MS });
   readonly #verifying = new Map<string, Promise<boolean>>();
+  #held = 0;
+  #second = 0;
+  #looks = 0;
   #mode: Mode | null = null;
   #loggedAt = 0;
   /** Requests whose key was remembered, and those whose key was not. */
@@ -72,8 +81,33 @@ export class Identify {
       }
     }
     this.misses++;
+    if (known === undefined && this.#options.badKeys.waitSeconds(address) > 0 && this.#isFlood()) {
+      return this.#hold().then(() =>
+        this.#look(presented, digest, known, address).catch((error: unknown) => this.#ours(error)),
+      );
+    }
     if (known === undefined && parseKey(presented) === undefined) return this.#malformed(address);
     return this.#look(presented, digest, known, address).catch((error: unknown) => this.#ours(error));
+  }
+
+  /** Whether addresses that have sent too many wrong keys send unknown ones faster than they may be looked at. */
+  #isFlood(): boolean {
+    const second = Math.trunc(performance.now() / 1000);
+    if (second !== this.#second) {
+      this.#second = second;
+      this.#looks = 0;
+    }
+    return ++this.#looks > MAX_LOOKS && this.#held < MAX_HELD;
+  }
+
+  /**
+   * Makes an unknown key wait. So a flood is no faster than its connections are many, and a good key in the midst of it works,
+   * late, once.
+   */
+  async #hold(): Promise<void> {
+    this.#held++;
+    await sleep(HOLD_MS, undefined, { ref: false });
+    this.#held--;
   }
 
   /** A key that is not at hand: remembered but out of date or not noted as used yet, or never seen. */
