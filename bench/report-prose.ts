@@ -63,8 +63,8 @@ garbage collection; a leak would show as a second half above the first.`,
   'first-uses': {
     title: 'First uses',
     before: `After a start, the first use of each key costs an Argon2 run. This is every key used for the first time at
-once, right after a start.`,
-    after: '',
+once, right after a start, with both cores for gateway, API and load generator together.`,
+    after: `Most of it is Argon2id at its default cost. CPU is that of the gateway with its start, divided by keys.`,
   },
   'known-keys': {
     title: 'Many keys',
@@ -73,9 +73,12 @@ once, right after a start.`,
   },
   'wrong-keys': {
     title: 'A flood of wrong keys',
-    before: `What a flood of wrong keys (unknown, with a bad checksum, or the id of a good key with a wrong secret) takes
-from callers with good ones.`,
-    after: '',
+    before: `What a flood of wrong keys (never issued, with a bad checksum, or the id of a good key with a wrong secret) takes
+from callers with good ones: those work at full load, and meanwhile somebody sends wrong keys over other connections. Each
+share is of what the same callers get without the flood.`,
+    after: `An address that has sent too many wrong keys is answered 429, and beyond a few hundred of those a second
+each waits a second for its answer: that is why fewer are answered than the flood would send. The flood is made on the core
+of the load generator and the API, so some of what is lost here is lost there.`,
   },
   purchases: {
     title: 'Purchases',
