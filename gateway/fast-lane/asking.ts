@@ -1,0 +1,207 @@
+import type { Socket } from 'node:net';
+import { errors } from 'undici';
+import { clientHeaders } from '../client-headers.ts';
+import type { Arrival } from '../exchange.ts';
+import type { Route } from '../routes.ts';
+import type { Target } from '../upstream-group.ts';
+import { answerHead } from './answer-head.ts';
+import type { HandedOver, Lane } from './lane.ts';
+import type { Link, LinkUser } from './link.ts';
+import type { Links } from './links.ts';
+import type { Conversation } from './replay.ts';
+import { requestHead } from './request-head.ts';
+import { type PlainResponse, readPlainResponse } from './response-grammar.ts';
+
+/** Who asks, and is told what comes of it. */
+export type Asker = {
+  /** The answer has begun and is being sent to the client. */
+  onAnswering(): void;
+  /** All of it was sent. @param closes whether the connection ends with it */
+  onAnswered(closes: boolean): void;
+  /** It broke off. */
+  onTruncated(): void;
+  /** What came of it is not for the lane. */
+  onElsewhere(why: HandedOver, conversation: Conversation): void;
+};
+
+/** Of an answer that comes in one piece, the head has to be in so many bytes. */
+const MAX_ANSWER_HEAD = 16 * 1024;
+/** Up to this size a body is worth copying to save a write. */
+const ONE_WRITE_BYTES = 16 * 1024;
+const NOTHING = Buffer.alloc(0);
+
+/** The upstream's side of a client's connection: asks for one request after the other, and sends the answers on. */
+export class Asking implements LinkUser {
+  readonly #lane: Lane;
+  readonly #client: Socket;
+  readonly #asker: Asker;
+  #arrival: Arrival | null = null;
+  #route: Route | null = null;
+  #target: Target | null = null;
+  /** Where the link came from and goes back to. */
+  #links: Links | null = null;
+  #link: Link | null = null;
+  #sent = 0;
+  #askedAt = 0;
+  /** The head of the answer that is being sent on. */
+  #response: PlainResponse | null = null;
+  /** Bytes of its body to come. */
+  #left = 0;
+
+  constructor(lane: Lane, client: Socket, asker: Asker) {
+    this.#lane = lane;
+    this.#client = client;
+    this.#asker = asker;
+  }
+
+  /** The status of the answer that is being sent on; 0: there is none yet. */
+  get status(): number {
+    return this.#response?.status ?? 0;
+  }
+
+  /** Takes a server and sends it the request. Returns why not, when it cannot; the server may be taken nevertheless. */
+  ask(arrival: Arrival, route: Route, body: Buffer | null): HandedOver | null {
+    const lane = this.#lane;
+    const target = route.group.pick();
+    if (target === null) return 'busy';
+    this.#arrival = arrival;
+    this.#route = route;
+    this.#target = target;
+    const links = lane.linksTo(target);
+    const head = requestHead(arrival, route, target, links.host, body?.length ?? 0);
+    if (head === null) return 'unusual';
+    const link = links.take(route.upstream.maxConnections);
+    if (link === null) return 'busy';
+    this.#links = links;
+    this.#link = link;
+    this.#sent = head.length + (body?.length ?? 0);
+    this.#askedAt = performance.now();
+    if (body !== null && body.length <= ONE_WRITE_BYTES)
+      link.send(this, head + body.toString('latin1', 0, body.length), null);
+    else link.send(this, head, body);
+    return null;
+  }
+
+  onBytes(bytes: Buffer): void {
+    if (this.#response !== null) {
+      this.#pass(bytes, 0);
+      return;
+    }
+    const text = bytes.toString('latin1', 0, Math.min(bytes.length, MAX_ANSWER_HEAD));
+    const end = text.indexOf('\r\n\r\n');
+    const response = end < 0 ? null : readPlainResponse(text.slice(0, end + 4));
+    if (response === null) this.#asker.onElsewhere('answer', this.letGo(Buffer.from(bytes)));
+    else this.#begin(response, bytes, end + 4);
+  }
+
+  #begin(response: PlainResponse, bytes: Buffer, from: number): void {
+    const lane = this.#lane;
+    const arrival = this.#arrival as Arrival;
+    const route = this.#route as Route;
+    this.#response = response;
+    route.group.succeeded(this.#target as Target);
+    lane.events.upstreamAnswered(performance.now() - this.#askedAt);
+    const headers = clientHeaders(response.rawHeaders, arrival, route, arrival.allowed);
+    if (lane.stopping()) headers.push('Connection', 'close');
+    const head = answerHead(response.status, response.reason, headers, lane.limits.keepSeconds);
+    this.#left = response.length;
+    this.#asker.onAnswering();
+    const length = bytes.length - from;
+    if (length >= this.#left && this.#left <= ONE_WRITE_BYTES) {
+      this.#client.write(head + bytes.toString('latin1', from, from + this.#left), 'latin1');
+      this.#complete(length > this.#left);
+      return;
+    }
+    this.#client.write(head, 'latin1');
+    if (length > 0) this.#pass(bytes, from);
+  }
+
+  /** Sends on a piece of the body. */
+  #pass(bytes: Buffer, from: number): void {
+    const length = bytes.length - from;
+    const wanted = Math.min(length, this.#left);
+    this.#left -= wanted;
+    const taken = this.#client.write(Buffer.from(bytes.subarray(from, from + wanted)));
+    if (this.#left === 0) this.#complete(length > wanted);
+    else if (!taken) this.#link?.pause();
+  }
+
+  /** @param surplus whether the upstream sent more than the answer */
+  #complete(surplus: boolean): void {
+    const { keepMs, status } = this.#response as PlainResponse;
+    this.#response = null;
+    (this.#links as Links).giveBack(this.#link as Link, surplus ? 0 : keepMs);
+    this.#link = null;
+    this.#release();
+    const closes = this.#lane.stopping();
+    this.#lane.events.finished(this.#arrival as Arrival, status, 'complete');
+    // An idle connection keeps nothing of it.
+    this.#arrival = null;
+    this.#asker.onAnswered(closes);
+  }
+
+  onBroken(error: Error | null): void {
+    const { connected } = this.#link as Link;
+    this.#link = null;
+    if (this.#response !== null) this.#truncated();
+    else this.#asker.onElsewhere(connected ? 'broken' : 'unreachable', this.letGo(NOTHING, error, connected));
+  }
+
+  #truncated(): void {
+    const { status } = this;
+    this.#release();
+    this.#asker.onTruncated();
+    this.#lane.events.finished(this.#arrival as Arrival, status, 'truncated');
+  }
+
+  /** What has passed so far, with the connection if it still stands: it is whoever's goes on with it. */
+  letGo(received: Buffer = NOTHING, error: Error | null = null, connected = true): Conversation {
+    const link = this.#link;
+    this.#link = null;
+    return { sent: this.#sent, received, link, error, connected };
+  }
+
+  /** The server that was taken, which is whoever's goes on with it; `null`: none was. */
+  letGoOfTarget(): Target | null {
+    const target = this.#target;
+    this.#target = null;
+    return target;
+  }
+
+  #release(): void {
+    (this.#route as Route).group.release(this.#target as Target);
+    this.#target = null;
+  }
+
+  /** The client left. */
+  abandon(): void {
+    this.#link?.destroy();
+    this.#link = null;
+    if (this.#target !== null) this.#release();
+  }
+
+  /** The client takes more. */
+  resume(): void {
+    this.#link?.resume();
+  }
+
+  /** Looks whether the upstream took too long. Called now and then, while it is asked or answers. */
+  sweep(now: number): void {
+    const link = this.#link as Link;
+    const { connectTimeoutMs, timeoutMs, idleTimeoutMs } = (this.#route as Route).upstream;
+    const waited = now - link.activeAt - this.#lane.limits.sweepMs;
+    if (this.#response !== null) {
+      if (link.paused || waited <= idleTimeoutMs) return;
+      link.destroy();
+      this.#link = null;
+      this.#truncated();
+      return;
+    }
+    const { connected } = link;
+    if (waited <= (connected ? timeoutMs : connectTimeoutMs)) return;
+    link.destroy();
+    this.#link = null;
+    const error = connected ? new errors.HeadersTimeoutError() : new errors.ConnectTimeoutError();
+    this.#asker.onElsewhere('timeout', this.letGo(NOTHING, error, connected));
+  }
+}
