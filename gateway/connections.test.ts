@@ -1,7 +1,8 @@
 import { once } from 'node:events';
-import { connect, type Socket } from 'node:net';
+import { BlockList, connect, Socket } from 'node:net';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { closeAll, closeLater, sendRaw, startTestGateway, startUpstream } from '../test/gateways.ts';
+import { Connections } from './connections.ts';
 import { LISTENER_LIMITS } from './listener.ts';
 
 afterEach(closeAll);
@@ -192,6 +193,25 @@ describe('too many connections', () => {
       const answer = await sendRaw(gateway.port, health, (received) => received.endsWith('"}'));
       expect(answer).toMatch(/^HTTP\/1.1 200 /);
     });
+  });
+
+  it('of IPv6, all that one customer has (a /64) is one address', () => {
+    const connections = new Connections(new BlockList(), false, {
+      ...LISTENER_LIMITS,
+      maxConnections: 10,
+      maxConnectionsPerAddress: 2,
+    });
+    closeLater({ close: async () => connections.stop() });
+    const opens = (remoteAddress: string) => {
+      const socket = Object.defineProperty(new Socket(), 'remoteAddress', { value: remoteAddress });
+      return connections.open(socket) !== null;
+    };
+    expect(['2001:db8::1', '2001:db8::2', '2001:db8:0:0:ffff::3', '2001:db8:0:1::3'].map(opens)).toEqual([
+      true,
+      true,
+      false,
+      true,
+    ]);
   });
 
   it('a trusted proxy speaks for many and may have more', async () => {

@@ -1,4 +1,5 @@
 import type { BlockList, Socket } from 'node:net';
+import { addressGroup } from '../shared/address-group.ts';
 import { peerOf } from './client-address.ts';
 import { MalformedBody } from './connection-fault.ts';
 import type { Connection } from './exchange.ts';
@@ -7,7 +8,7 @@ import type { Connection } from './exchange.ts';
 export type ConnectionLimits = {
   /** Connections of clients at most. */
   maxConnections: number;
-  /** Of these, from one address at most. A trusted proxy speaks for many and may have any number. */
+  /** Of these, from one address at most, or of IPv6 from one network (/64). A trusted proxy speaks for many and may have any number. */
   maxConnectionsPerAddress: number;
   /** How long a client may take nothing of an answer that waits for it. */
   stalledMs: number;
@@ -60,8 +61,8 @@ export class Connections {
   /** Takes in a connection that was just accepted. `null`: there are too many. */
   open(socket: Socket): Connection | null {
     const peer = peerOf(socket, this.#trustedProxies, this.#anyTrusted);
-    const { address } = peer;
-    const fromThere = this.#perAddress.get(address) ?? 0;
+    const client = addressGroup(peer.address);
+    const fromThere = this.#perAddress.get(client) ?? 0;
     const { maxConnections, maxConnectionsPerAddress } = this.#limits;
     if (this.#open.size >= maxConnections || (!peer.trusted && fromThere >= maxConnectionsPerAddress)) {
       this.turnedAway++;
@@ -83,12 +84,12 @@ export class Connections {
     };
     this.#open.set(socket, connection);
     this.#known.set(socket, connection);
-    this.#perAddress.set(address, fromThere + 1);
+    this.#perAddress.set(client, fromThere + 1);
     socket.once('close', () => {
       this.#open.delete(socket);
-      const left = (this.#perAddress.get(address) as number) - 1;
-      if (left > 0) this.#perAddress.set(address, left);
-      else this.#perAddress.delete(address);
+      const left = (this.#perAddress.get(client) as number) - 1;
+      if (left > 0) this.#perAddress.set(client, left);
+      else this.#perAddress.delete(client);
     });
     return connection;
   }
