@@ -3,6 +3,7 @@ import { accessOf } from '../shared/access.ts';
 import type { Plan, PlanCatalogue } from '../shared/plans.ts';
 import { EffectivePlans } from './effective-plans.ts';
 import type { FactsCache } from './facts-cache.ts';
+import { isAllowedFrom } from './no-access.ts';
 
 type Options = {
   facts: Pick<FactsCache, 'fresh' | 'load'>;
@@ -29,22 +30,31 @@ export class KeyStanding {
     return known === undefined ? undefined : this.#plans.of(known);
   }
 
-  /** Why the key may not stay, in words for its owner; `null`: it may. A promise only when its facts are not at hand. */
-  whyNot(keyId: string, features: readonly string[]): string | null | Promise<string | null> {
+  /**
+   * Why the key may not stay, in words for its owner; `null`: it may. A promise only when its facts are not at hand.
+   *
+   * @param address the client's
+   */
+  whyNot(
+    keyId: string,
+    features: readonly string[],
+    address: string,
+  ): string | null | Promise<string | null> {
     const { facts } = this.#options;
     const known = facts.fresh(keyId);
-    if (known !== undefined) return this.#verdict(known, features);
+    if (known !== undefined) return this.#verdict(known, features, address);
     return facts.load(keyId).then(
-      (read) => this.#verdict(read, features),
+      (read) => this.#verdict(read, features, address),
       () => null,
     );
   }
 
-  #verdict(key: KeyFacts | undefined, features: readonly string[]): string | null {
+  #verdict(key: KeyFacts | undefined, features: readonly string[], address: string): string | null {
     if (key === undefined) return 'invalid_key';
     const plan = this.#plans.of(key);
     const access = accessOf(key, key.subscription, plan ?? {}, this.#options.now());
     if (access.state !== 'active') return access.code;
+    if (!isAllowedFrom(key, address)) return 'address_not_allowed';
     const has = (feature: string) => plan?.features.includes(feature) || key.entitlements.includes(feature);
     return features.every(has) ? null : 'feature_required';
   }

@@ -352,6 +352,19 @@ describe('the end of a key’s access ends its WebSockets within a second', () =
     expect(stays.client.readyState).toBe(WebSocket.OPEN);
   });
 
+  it('limited to other addresses; one that is still among them stays', async () => {
+    const { gateway, key, id } = await behind(await startWebSocketUpstream());
+    const other = await gateway.key();
+    const stays = await open(gateway, other.plaintext);
+    const { closed } = await open(gateway, key);
+    const allow = (of: string, address: string) =>
+      gateway.keystore.allowAddresses({ id: of, addresses: [address], actor: 'test' });
+    await allow(other.id, '127.0.0.1');
+    await allow(id, '203.0.113.0/24');
+    expect(await closed).toEqual({ code: 1008, reason: 'address_not_allowed' });
+    expect(stays.client.readyState).toBe(WebSocket.OPEN);
+  });
+
   it('revoked in the middle of a message of the server: the message is not torn, or the connection is cut', async () => {
     const upstream = await startWebSocketUpstream();
     const { gateway, key, id } = await behind(upstream);

@@ -20,7 +20,7 @@ export type WebSocketOptions = {
 /** How often it is looked at whether keys may still be used: notices of changes come in between, the end of a time does not. */
 const LOOK_MS = 500;
 
-type Held = { websocket: OpenWebSocket; features: readonly string[] };
+type Held = { websocket: OpenWebSocket; features: readonly string[]; address: string };
 
 /** The WebSockets that are open, by the key that opened them. */
 export class WebSockets {
@@ -43,6 +43,7 @@ export class WebSockets {
   /** Sends a handshake on. @param allowed `null` on a public route */
   forward(exchange: Exchange, route: Route, allowed: Allowed | null): void {
     const { events } = this.#options;
+    const { address } = exchange;
     const opened = (
       handshake: WebSocketHandshake,
       client: Socket,
@@ -56,7 +57,7 @@ export class WebSockets {
         if (allowed !== null) this.#forget(allowed.key.id, held);
         handshake.finish('complete');
       });
-      const held = { websocket, features: route.policy.features };
+      const held = { websocket, features: route.policy.features, address };
       this.#open.add(websocket);
       websocket.start(clientBytes, upstreamBytes);
       if (this.#stopping) websocket.close(CLOSE_GOING_AWAY, 'restarting');
@@ -102,7 +103,7 @@ export class WebSockets {
   #look(keys: Iterable<string>): void {
     for (const id of keys) {
       for (const held of this.#byKey.get(id) ?? []) {
-        const reason = this.#options.standing.whyNot(id, held.features);
+        const reason = this.#options.standing.whyNot(id, held.features, held.address);
         if (reason instanceof Promise) void reason.then((late) => end(held, late));
         else end(held, reason);
       }
