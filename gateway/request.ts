@@ -34,6 +34,7 @@ export type RequestOptions = {
 };
 
 const NOTHING = Buffer.alloc(0);
+const ORDINARY_METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'];
 export const UNCLEAR_PATH =
   'The path could be taken for another one. Spell it without dot segments, and as it is documented.';
 
@@ -107,6 +108,12 @@ export function createRequestListener(options: RequestOptions) {
       refuse(exchange, 'method_not_allowed', `${exchange.method} is not for this path.`, [
         'Allow',
         methods.join(', '),
+      ]);
+    } else if (exchange.method === 'TRACE' && route.upstream.secret !== null) {
+      // The answer would show it (RFC 9110 section 9.3.8).
+      refuse(exchange, 'method_not_allowed', 'TRACE is not for this path.', [
+        'Allow',
+        (methods ?? ORDINARY_METHODS).filter((method) => method !== 'TRACE').join(', '),
       ]);
     } else if (maxBodyBytes !== null && Number(exchange.head.contentLength) > maxBodyBytes) {
       refuse(exchange, 'payload_too_large', `A body may have ${maxBodyBytes} bytes here.`);

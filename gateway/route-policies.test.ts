@@ -93,6 +93,29 @@ describe.each(['off', 'on'])('with the fast lane %s', (FAST_LANE) => {
     });
   });
 
+  it('TRACE, which shows what the server was sent, does not go where a secret does', async () => {
+    const upstream = await startUpstream((req, res) => res.end(req.rawHeaders.join('\n')));
+    const plain = route('/plain', upstream);
+    const secret = { header: 'X-Gateway-Secret', value: 'for the server only' };
+    const gateway = await start(plain, {
+      ...route('/', upstream, { access: 'public' }),
+      upstream: { ...plain.upstream, secret },
+    });
+    const { plaintext } = await gateway.key();
+    const trace = (path: string) =>
+      sendRaw(
+        gateway.port,
+        `TRACE ${path} HTTP/1.1\r\nHost: a\r\nX-API-Key: ${plaintext}\r\nConnection: close\r\n\r\n`,
+      );
+    expect(await trace('/plain')).toMatch(/^HTTP\/1\.1 200 /);
+    const refused = await trace('/x');
+    expect(refused).toMatch(
+      /^HTTP\/1\.1 405 [\s\S]*\r\nAllow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n/,
+    );
+    expect(refused).not.toContain(secret.value);
+    expect(upstream.requests.map(({ url }) => url)).toEqual(['/plain']);
+  });
+
   it('what would make another method or path of it does not reach the upstream', async () => {
     const upstream = await startUpstream();
     const gateway = await start(route('/', upstream, { methods: ['POST'] }), route('/any', upstream));
