@@ -28,6 +28,8 @@ export type Asker = {
 const MAX_ANSWER_HEAD = 16 * 1024;
 /** Up to this size a body is worth copying to save a write. */
 const ONE_WRITE_BYTES = 16 * 1024;
+/** Twice what a link reads at once: one piece, and less than one more that waits to be sent. */
+const PIECES_BYTES = 128 * 1024;
 const NOTHING = Buffer.alloc(0);
 
 /** The upstream's side of a client's connection: asks for one request after the other, and sends the answers on. */
@@ -47,6 +49,9 @@ export class Asking implements LinkUser {
   #response: PlainResponse | null = null;
   /** Bytes of its body to come. */
   #left = 0;
+  /** What pieces of the body are copied to until the answer is complete, and how much of it is in use. */
+  #pieces: Buffer | null = null;
+  #filled = 0;
 
   constructor(lane: Lane, client: Socket, asker: Asker) {
     this.#lane = lane;
@@ -121,15 +126,33 @@ export class Asking implements LinkUser {
     const length = bytes.length - from;
     const wanted = Math.min(length, this.#left);
     this.#left -= wanted;
-    const taken = this.#client.write(Buffer.from(bytes.subarray(from, from + wanted)));
+    const taken = this.#client.write(this.#copied(bytes.subarray(from, from + wanted)));
     if (this.#left === 0) this.#complete(length > wanted);
     else if (!taken) this.#link?.pause();
+  }
+
+  /**
+   * A copy of a piece of the body that stays as it is until it is sent: always in the same place, once what was there is
+   * sent. A new one each time is a lot that waits for the garbage collector, which seldom has another reason to come.
+   */
+  #copied(bytes: Buffer): Buffer {
+    if (this.#left === 0) return Buffer.from(bytes);
+    if (this.#client.writableLength === 0) this.#filled = 0;
+    this.#pieces ??= Buffer.allocUnsafeSlow(PIECES_BYTES);
+    const end = this.#filled + bytes.length;
+    if (end > PIECES_BYTES) return Buffer.from(bytes);
+    bytes.copy(this.#pieces, this.#filled);
+    const copy = this.#pieces.subarray(this.#filled, end);
+    this.#filled = end;
+    return copy;
   }
 
   /** @param surplus whether the upstream sent more than the answer */
   #complete(surplus: boolean): void {
     const { keepMs, status } = this.#response as PlainResponse;
     this.#response = null;
+    this.#pieces = null;
+    this.#filled = 0;
     (this.#links as Links).giveBack(this.#link as Link, surplus ? 0 : keepMs);
     this.#link = null;
     this.#release();
