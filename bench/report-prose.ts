@@ -60,6 +60,12 @@ smallest and the largest.`,
     after: `Resident memory is what the system gave to the process, including what V8 keeps for later. It breathes with
 garbage collection; a leak would show as a second half above the first.`,
   },
+  'slow-reader': {
+    title: 'A slow reader',
+    before: `A gibibyte from an API that would send it at once, to one client that takes a mebibyte a second: resident memory
+above what the gateway had before, read every second.`,
+    after: '',
+  },
   'first-uses': {
     title: 'First uses',
     before: `After a start, the first use of each key costs an Argon2 run. This is every key used for the first time at

@@ -12,6 +12,7 @@ import { benchMemory } from './memory.ts';
 import { benchPurchases } from './purchases.ts';
 import { writeReport } from './report.ts';
 import { type Outcome, tableLines, writeResults } from './results.ts';
+import { benchSlowReader } from './slow-reader.ts';
 import { targetLines } from './targets.ts';
 import { benchWrongKeys } from './wrong-keys.ts';
 
@@ -22,6 +23,7 @@ const BENCHES: Record<string, (options: { quick: boolean }) => Promise<Outcome>>
   connections: benchConnections,
   bodies: benchBodies,
   memory: benchMemory,
+  'slow-reader': benchSlowReader,
   'first-uses': benchFirstUses,
   'known-keys': benchKnownKeys,
   'wrong-keys': benchWrongKeys,
