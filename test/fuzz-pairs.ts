@@ -44,7 +44,9 @@ export async function startPairs(count: number): Promise<{ pairs: Pair[]; keys: 
   await keystore.revokeKey({ id: revoked.id, reason: 'operator', actor: 'test' });
   for (const { without, with: withLane } of pairs) {
     for (const { gateway } of [without, withLane]) {
+      // The first use of a key takes longer than a case waits.
       await gateway.get('/', plaintext);
+      await gateway.get('/', revoked.plaintext);
       // So many that all further ones are answered alike.
       for (let i = 0; i < 60; i++) await gateway.get('/', 'wrong');
     }
