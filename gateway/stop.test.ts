@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { sqlitePath } from '../shared/config.ts';
 import { mintKey, parseKey } from '../shared/keys.ts';
@@ -82,6 +82,43 @@ describe('a stop', () => {
     expect(answers).toHaveLength(3);
     for (const answer of answers) expect(answer).toMatch(/^HTTP\/1\.1 200 /);
     expect(answers.map((answer) => /Connection: close/i.test(answer))).toEqual([false, false, true]);
+  });
+
+  it('a connection whose answer did not say that it closes takes the next request, too', async () => {
+    let finish = () => {};
+    const upstream = await startUpstream((req, res) => {
+      if (req.url !== '/long') {
+        res.end('next');
+        return;
+      }
+      res.writeHead(200, { 'Content-Length': '8' }).write('long');
+      finish = () => res.end(' one');
+    });
+    const gateway = await startTestGateway({ upstreamUrl: upstream.url });
+    const { plaintext } = await gateway.key();
+    const get = (path: string) => `GET ${path} HTTP/1.1\r\nHost: h\r\nX-API-Key: ${plaintext}\r\n\r\n`;
+    let closing: Promise<void> | undefined;
+    let client: Socket | undefined;
+    let sent = false;
+    const received = await sendRaw(
+      gateway.port,
+      get('/long'),
+      (text) => {
+        if (text.endsWith('long') && closing === undefined) {
+          closing = gateway.close();
+          finish();
+        } else if (text.endsWith('long one') && !sent) {
+          sent = true;
+          client?.write(get('/next'));
+        }
+        return false;
+      },
+      (socket) => {
+        client = socket;
+      },
+    );
+    await closing;
+    expect(received).toMatch(/long oneHTTP\/1\.1 200 [\s\S]*\r\nConnection: close\r\n[\s\S]*next$/);
   });
 
   it('says so first: /ready is 503 while everything else goes on', async () => {

@@ -49,6 +49,8 @@ export class Asking implements LinkUser {
   #response: PlainResponse | null = null;
   /** Bytes of its body to come. */
   #left = 0;
+  /** Whether it says that the connection closes. If it does not, the client may send another request right after it. */
+  #closes = false;
   /** What pieces of the body are copied to until the answer is complete, and how much of it is in use. */
   #pieces: Buffer | null = null;
   #filled = 0;
@@ -107,7 +109,8 @@ export class Asking implements LinkUser {
     route.group.succeeded(this.#target as Target);
     lane.events.upstreamAnswered(performance.now() - this.#askedAt);
     const headers = clientHeaders(response.rawHeaders, arrival, route, arrival.allowed);
-    if (lane.stopping()) headers.push('Connection', 'close');
+    this.#closes = lane.stopping();
+    if (this.#closes) headers.push('Connection', 'close');
     const head = answerHead(response.status, response.reason, headers, lane.limits.keepSeconds);
     this.#left = response.length;
     this.#asker.onAnswering();
@@ -156,11 +159,10 @@ export class Asking implements LinkUser {
     (this.#links as Links).giveBack(this.#link as Link, surplus ? 0 : keepMs);
     this.#link = null;
     this.#release();
-    const closes = this.#lane.stopping();
     this.#lane.events.finished(this.#arrival as Arrival, status, 'complete');
     // An idle connection keeps nothing of it.
     this.#arrival = null;
-    this.#asker.onAnswered(closes);
+    this.#asker.onAnswered(this.#closes);
   }
 
   onBroken(error: Error | null): void {
