@@ -30,6 +30,10 @@ it(
           index < FROM + CASES && differences.length < MAX_DIFFERENCES;
           index = next++
         ) {
+          if (index > FROM && index % 10_000 === 0) {
+            const seconds = (Date.now() - startedAt) / 1000;
+            console.log({ cases: index - FROM, differences: differences.length, unsteady, seconds });
+          }
           const played = fuzzCase(SEED, index, keys);
           let difference = await compare(pair, played, key);
           if (difference === null) continue;
@@ -37,7 +41,6 @@ it(
             difference = await compare(pair, played, key);
           if (difference === null) unsteady++;
           else differences.push({ index, ...difference });
-          if (index % 10_000 === 0) console.log(index, unsteady);
         }
       }),
     );
