@@ -12,7 +12,8 @@ const LONGEST_PAUSE = 8;
  * alone for a pause. Then it is half open: one request in each pause tries the server. An answer closes the circuit, a
  * failure opens it again, for twice as long each time where that is wanted.
  *
- * A failure is: no connection, no TLS handshake, no answer in time, a connection that broke before the answer began. An
+ * A failure is: no connection, no TLS handshake, a connection that broke before the answer began, and, where there is
+ * another server, no answer in time. An
  * answer is never one, whatever its status: a 503 may be about one resource or one customer, and must not take the API
  * from all others. A server that wants to be left alone says so to an active health check.
  *

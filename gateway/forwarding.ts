@@ -179,7 +179,7 @@ export class Forwarding implements Dispatcher.DispatchHandler, WaitingRequest {
     const target = this.#target as Target;
     const sent = this.#controller !== null;
     // First, so that no request that waits for the server is sent there.
-    if (isServersFault(error)) this.#route.group.failed(target);
+    if (isServersFault(error)) this.#route.group.failed(target, failureOf(error) === 'timeout');
     this.#leave();
     if (this.#asked === 1 && this.#mayAskAgain(sent, error) && this.#route.group.mayRetry()) {
       // Not at once: undici is in the middle of putting the broken connection away. What else has broken meanwhile is

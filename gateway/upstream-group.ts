@@ -95,8 +95,14 @@ export class UpstreamGroup {
     if (closes) this.#changed(target, { event: 'circuit_closed', reason: 'answered a request' });
   }
 
-  /** The server did not answer, or its connection broke before it did. */
-  failed(target: Target): void {
+  /**
+   * The server did not answer, or its connection broke before it did.
+   *
+   * @param late it took too long: of the only server there is, that says less than of what was asked of it, and one
+   *   client's slow requests must not take the API from all others
+   */
+  failed(target: Target, late: boolean): void {
+    if (late && this.targets.length === 1) return;
     const { circuit } = target;
     const wasClosed = circuit.state === 'closed';
     circuit.failed(performance.now());

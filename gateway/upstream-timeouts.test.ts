@@ -53,6 +53,15 @@ describe.each(LANES)('with the fast lane %s', (lane) => {
     await eventually(() => expect(sockets.size).toBe(0));
   });
 
+  it('one client’s slow requests do not take the only server from all others', async () => {
+    const { url } = await startUpstream((req, res) => {
+      if (req.url !== '/slow') res.end('{}');
+    });
+    const { get } = await gatewayBefore([url], { timeoutMs: 300, circuit: { failures: 1, openMs: 60_000 } });
+    expect((await get('/slow')).status).toBe(504);
+    expect((await get('/quick')).status).toBe(200);
+  });
+
   it('a request that took too long is not sent to another server: it may have been carried out', async () => {
     const { address } = await rawServer((socket) => socket.resume());
     const other = await startUpstream();

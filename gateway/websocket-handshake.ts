@@ -179,7 +179,7 @@ export class WebSocketHandshake {
     const target = this.#target as Target;
     const { group } = this.#route;
     this.#leave();
-    group.failed(target);
+    group.failed(target, failureOf(error) === 'timeout');
     // Nothing was sent yet: another server may be asked.
     const next = this.#asked === 1 && !this.#connected && group.mayRetry() ? group.pick(target) : null;
     if (next === null) this.#fail(error);
