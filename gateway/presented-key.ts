@@ -11,6 +11,8 @@ const CONFLICT: Credential = { kind: 'conflict' };
 /** The subprotocol that the gateway answers with when the server chooses none. */
 export const OUR_PROTOCOL = 'tollgate';
 const KEY_PROTOCOL = 'tollgate.key.';
+/** A key without a scheme, or with one of the client's own, is no credential; on a public route it would go upstream. */
+const KEY_FORM = /_(?:live|test)_[0-9A-Za-z]{50}/;
 const BEARER = /^bearer[ \t]+(.*)$/i;
 
 /**
@@ -37,11 +39,13 @@ export function presentedKey(apiKeys: readonly string[], authorizations: readonl
   return found === undefined ? NONE : { kind: 'key', text: found };
 }
 
-/** What may go upstream of the `Authorization` lines: those of another scheme, unless one carries the key. */
+/** What may go upstream of the `Authorization` lines: those of another scheme, unless one carries a key. */
 export function foreignAuthorizations(authorizations: readonly string[], credential: Credential): string[] {
   return authorizations.filter(
     (value) =>
-      bearerToken(value) === undefined && !(credential.kind === 'key' && value.includes(credential.text)),
+      bearerToken(value) === undefined &&
+      !KEY_FORM.test(value) &&
+      !(credential.kind === 'key' && value.includes(credential.text)),
   );
 }
 

@@ -76,6 +76,13 @@ describe.each(['off', 'on'])('with the fast lane %s', (FAST_LANE) => {
           'x-credential-identifier': '',
         });
       }
+      for (const authorization of [plaintext, `Token ${plaintext}`, 'Basic dTpw'])
+        await gateway.get('/a', undefined, { headers: { authorization } });
+      expect(upstream.requests.map(({ headers }) => headers.authorization)).toEqual([
+        undefined,
+        undefined,
+        'Basic dTpw',
+      ]);
       expect(JSON.stringify(upstream.requests)).not.toContain(plaintext);
     });
   });
