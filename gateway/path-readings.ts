@@ -8,7 +8,7 @@ const ENCODED_UNRESERVED = /%(?:2[de]|3\d|[46][1-9a-f]|[57][\da]|5f|7e)/gi;
  * of a slash or a dot.
  */
 // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
-const NEVER = /^\/\.?\/|\/\.\.(?:\/|$)|[\0-\x1f\x7f\xc0\xc1]/;
+const NEVER = /^\/\.?\/|\/\.\.(?:\/|$)|[\0-\x1f\x7f\xc0\xc1]|\xe0[\x80-\x9f]|\xf0[\x80-\x8f]/;
 
 /** The two ends of what servers make of a path. */
 export type PathReadings = {

@@ -119,6 +119,8 @@ describe('a path that servers read in different ways', () => {
     '/admin%0a',
     '/%25%36%31dmin',
     '/%c0%ae%c0%ae/admin',
+    '/%e0%80%ae%e0%80%ae/admin',
+    '/%f0%80%80%ae%f0%80%80%ae/admin',
     '/%u0061dmin',
     '/admin%',
   ])('%s is refused', (path) => {
