@@ -38,7 +38,9 @@ export class Target {
   connections = 0;
   /** Set by who keeps idle connections beside the dispatcher's: closes one, so that another may be opened. */
   closeIdle: (() => void) | null = null;
-  /** Set by who keeps connections beside the dispatcher's: the server is no longer in use. */
+  /** The server is no longer in use: its connections end as they become idle. */
+  ended = false;
+  /** Set by who keeps connections beside the dispatcher's, to be told of that. */
   onEnded: (() => void) | null = null;
   readonly #spec: UpstreamSpec;
   #dispatcher: Pool;
@@ -71,12 +73,14 @@ export class Target {
   async close(): Promise<void> {
     const old = this.#dispatcher;
     this.#dispatcher = this.#pool({ pipelining: 0 });
+    this.ended = true;
     this.onEnded?.();
     await old.close();
   }
 
   /** Ends all connections. */
   async destroy(): Promise<void> {
+    this.ended = true;
     this.onEnded?.();
     await this.#dispatcher.destroy();
   }

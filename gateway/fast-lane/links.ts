@@ -10,7 +10,7 @@ export class Links {
   readonly #clock: Clock;
   readonly #idle: Link[] = [];
   /** The server is no longer in use. */
-  closed = false;
+  closed: boolean;
 
   constructor(target: Target, clock: Clock) {
     const { hostname, port, host } = new URL(target.origin);
@@ -18,6 +18,8 @@ export class Links {
     this.#at = { host: hostname.replace(/^\[|\]$/g, ''), port: port === '' ? 80 : Number(port) };
     this.#clock = clock;
     this.#target = target;
+    // A request that was decided on meanwhile may come when nobody is told any more.
+    this.closed = target.ended;
     target.closeIdle = () => this.#idle[0]?.destroy();
     target.onEnded = () => this.close();
   }
