@@ -4,7 +4,6 @@ import { SummaryReporter } from './test/summary-reporter.ts';
 
 /** Tests of what a proxy meets: they run a second time, with the fast lane on, where they do not see to that themselves. */
 const SITUATIONS = [
-  'access',
   'bodies',
   'client-leaves',
   'forwarding',
@@ -17,7 +16,6 @@ const SITUATIONS = [
   'retries',
   'slow-readers',
   'stop',
-  'used-up',
 ];
 
 export default defineConfig({
@@ -27,7 +25,7 @@ export default defineConfig({
     setupFiles: ['test/replay.ts'],
     // Most tests wait for a process or a browser of their own rather than compute.
     maxWorkers: Math.max(3, availableParallelism()),
-    testTimeout: 30_000,
+    testTimeout: 60_000,
     hookTimeout: 60_000,
     reporters: ['default', new SummaryReporter()],
     projects: [
