@@ -65,6 +65,24 @@ const notHere = unsupported(
   'use_stripe_sdk',
 );
 
+/** Confirms an intent with a payment method. @throws ApiError when there is none to confirm it with */
+function confirmed(
+  world: World,
+  intent: PaymentIntent,
+  method: PaymentMethod | undefined,
+  offSession: boolean | undefined,
+): PaymentIntent {
+  if (!method) {
+    throw invalid(
+      'You cannot confirm this PaymentIntent because it is missing a payment method.',
+      undefined,
+      'payment_intent_unexpected_state',
+    );
+  }
+  collectNow(world, intent, method, !offSession);
+  return intent;
+}
+
 export const paymentIntentCreateRoutes: Route[] = [
   route(
     'POST',
@@ -120,15 +138,7 @@ export const paymentIntentCreateRoutes: Route[] = [
         intent.status = 'requires_confirmation';
       }
       if (!params.confirm) return intent;
-      if (!method) {
-        throw invalid(
-          'You cannot confirm this PaymentIntent because it is missing a payment method.',
-          undefined,
-          'payment_intent_unexpected_state',
-        );
-      }
-      collectNow(world, intent, method, !params.off_session);
-      return intent;
+      return confirmed(world, intent, method, params.off_session);
     },
   ),
   route(
@@ -153,15 +163,7 @@ export const paymentIntentCreateRoutes: Route[] = [
       const method = params.payment_method
         ? methodNamed(world, params.payment_method, 'payment_method')
         : world.store.paymentMethods.find(intent.payment_method);
-      if (!method) {
-        throw invalid(
-          'You cannot confirm this PaymentIntent because it is missing a payment method.',
-          undefined,
-          'payment_intent_unexpected_state',
-        );
-      }
-      collectNow(world, intent, method, !params.off_session);
-      return intent;
+      return confirmed(world, intent, method, params.off_session);
     },
   ),
   route(
