@@ -121,7 +121,9 @@ export const paymentIntentCreateRoutes: Route[] = [
     },
     (world, params) => {
       if (params.customer !== undefined) world.store.customers.named(params.customer, 'customer');
-      const method = params.payment_method && methodNamed(world, params.payment_method, 'payment_method');
+      const method = params.payment_method
+        ? methodNamed(world, params.payment_method, 'payment_method')
+        : undefined;
       const intent = createIntent(world, {
         amount: params.amount,
         currency: params.currency,
