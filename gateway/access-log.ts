@@ -16,6 +16,8 @@ const CLOSE_MS = 500;
 
 /** The trace that a request belongs to: version, trace id, parent id, flags (W3C Trace Context section 3.2). */
 const TRACEPARENT = /^[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}/;
+/** The first of those in header lines that were left unread. */
+const UNREAD_TRACEPARENT = /^traceparent: (.*)/im;
 /** Paths that can hold nothing of a secret's form need not be searched for one. */
 const NO_SECRET = /^[^_.]*$|^.{0,24}$/s;
 
@@ -84,7 +86,7 @@ export class AccessLog {
   /** Adds the line of a request that is over. */
   add({ arrival, status, outcome, route, keyId, code, milliseconds }: Line): void {
     const { method, path, head, requestId, address } = arrival;
-    const trace = traceOf(head.endToEnd);
+    const trace = traceOf(head);
     this.#batch +=
       `{"time":"${this.#now()}","request_id":${quoted(requestId)},"address":"${address}","method":"${method}"` +
       `,"host":${quoted(head.host)},"path":${quoted(path)},"status":${status},"outcome":"${outcome}"` +
@@ -145,7 +147,9 @@ function quoted(text: string): string {
   return JSON.stringify(NO_SECRET.test(text) ? text : redact(text));
 }
 
-function traceOf(headers: readonly string[]): string {
+function traceOf({ endToEnd: headers, unread }: Logged['head']): string {
+  const left = unread === '' ? undefined : UNREAD_TRACEPARENT.exec(unread)?.[1];
+  if (left !== undefined) return TRACEPARENT.exec(left)?.[1] ?? '';
   for (let i = 0; i < headers.length; i += 2) {
     const name = headers[i] as string;
     if (name.length === 11 && name.toLowerCase() === 'traceparent')

@@ -42,11 +42,17 @@ export class Arrivals {
     return arrival;
   }
 
-  /** What bears on a request, from its head and its connection. */
-  read(socket: Socket, method: string, target: string, rawHeaders: readonly string[]): Arrival {
+  /** What bears on a request, from its head and its connection. @param unread see {@link readRequestHead} */
+  read(
+    socket: Socket,
+    method: string,
+    target: string,
+    rawHeaders: readonly string[],
+    unread?: string,
+  ): Arrival {
     const connection = this.#connections.get(socket) as Connection;
     const { peer } = connection;
-    const head = readRequestHead(rawHeaders);
+    const head = readRequestHead(rawHeaders, unread);
     const query = target.indexOf('?');
     // What an unknown peer says of where a request came from is not believed; it is the origin itself.
     const believed = peer.trusted;

@@ -2,6 +2,7 @@ import type { IncomingHttpHeaders } from 'node:http';
 import { corsHeaders, withoutCors } from './cors.ts';
 import type { Allowed } from './decision.ts';
 import type { Arrival } from './exchange.ts';
+import { HeaderNames } from './header-names.ts';
 import { namesNothing, withoutNamed } from './headers.ts';
 import { rateLimitHeaders } from './ratelimit-headers.ts';
 import type { Route } from './routes.ts';
@@ -11,7 +12,7 @@ import { settleCost } from './spending.ts';
 export type ReceivedHeaders = readonly (Buffer | string)[] | IncomingHttpHeaders;
 
 /** What the upstream's answer may not say: hop-by-hop fields, and limits and request ids, which are ours. */
-const NOT_FROM_UPSTREAM = new Set([
+export const NOT_FROM_UPSTREAM = new HeaderNames([
   'connection',
   'keep-alive',
   'proxy-connection',
@@ -71,8 +72,14 @@ export function clientHeaders(
   if (allowed !== null) {
     const { cost } = route.policy;
     if (typeof cost !== 'number') settleCost(allowed, onlyValue(headers, cost.header), Date.now());
-    for (const text of rateLimitHeaders(allowed.windows, allowed.quota)) headers.push(text);
   }
+  for (const text of ownHeaders(arrival, allowed)) headers.push(text);
+  return headers;
+}
+
+/** The header lines of an answer that are ours, as name, value, ... @param allowed `null` on a public route */
+export function ownHeaders(arrival: Arrival, allowed: Allowed | null): string[] {
+  const headers = allowed === null ? [] : rateLimitHeaders(allowed.windows, allowed.quota);
   headers.push('X-Request-ID', arrival.requestId, 'Via', '1.1 tollgate');
   return headers;
 }
@@ -92,15 +99,19 @@ function onlyValue(headers: readonly string[], name: string): string | undefined
 /** The upstream's headers that go on to the client, as name, value, ...; repeated ones (`Set-Cookie`) stay repeated. */
 export function responseHeaders(received: ReceivedHeaders, route: Pick<Route, 'upstream'>): string[] {
   const raw = linesOf(received);
-  const secret = route.upstream.secret?.header.toLowerCase();
+  const { secret } = route.upstream;
   const endToEnd: string[] = [];
   let connection = '';
   for (let i = 0; i < raw.length; i += 2) {
     const name = latin1(raw[i] as Buffer | string);
+    if (secret === null && !NOT_FROM_UPSTREAM.mayHave(name.length, name.charCodeAt(0))) {
+      endToEnd.push(name, latin1(raw[i + 1] as Buffer | string));
+      continue;
+    }
     const lower = name.toLowerCase();
     if (!NOT_FROM_UPSTREAM.has(lower)) {
       // An upstream that shows what it was sent must not show its secret to clients.
-      if (lower !== secret) endToEnd.push(name, latin1(raw[i + 1] as Buffer | string));
+      if (lower !== secret?.header.toLowerCase()) endToEnd.push(name, latin1(raw[i + 1] as Buffer | string));
     } else if (lower === 'connection') {
       const value = latin1(raw[i + 1] as Buffer | string);
       if (!namesNothing(value)) connection += `,${value}`;

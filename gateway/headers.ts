@@ -1,4 +1,5 @@
 import { FORM_FAULTS, type FormFault, isHost, MAX_HEADER_LINES } from './form.ts';
+import { HeaderNames } from './header-names.ts';
 import {
   type Credential,
   foreignAuthorizations,
@@ -11,6 +12,8 @@ export type RequestHead = {
   credential: Credential;
   /** End-to-end headers that may go upstream, as name, value, name, value, ... in the order and spelling received. */
   endToEnd: string[];
+  /** Those before them that were left as they came, each line with its CRLF; see {@link readTheRest}. */
+  unread: string;
   host: string;
   /** How many `Host` lines there were. */
   hosts: number;
@@ -33,29 +36,32 @@ export type RequestHead = {
  * the gateway may say. A name spelt with underscores is the same one to a CGI-like upstream (`HTTP_X_API_KEY`), so it
  * ends here too, without being read.
  */
-const ENDS_HERE = new Set([
-  'connection',
-  'keep-alive',
-  'proxy-connection',
-  'proxy-authenticate',
-  'proxy-authorization',
-  'te',
-  'trailer',
-  'transfer-encoding',
-  'upgrade',
-  'expect',
-  'host',
-  'content-length',
-  'authorization',
-  'x-api-key',
-  'x-request-id',
-  'x-real-ip',
-  // Some frameworks take the path from these, whatever the request line says.
-  'x-original-url',
-  'x-rewrite-url',
-  'sec-websocket-protocol',
-  'forwarded',
-]);
+export const ENDS_HERE = new HeaderNames(
+  [
+    'connection',
+    'keep-alive',
+    'proxy-connection',
+    'proxy-authenticate',
+    'proxy-authorization',
+    'te',
+    'trailer',
+    'transfer-encoding',
+    'upgrade',
+    'expect',
+    'host',
+    'content-length',
+    'authorization',
+    'x-api-key',
+    'x-request-id',
+    'x-real-ip',
+    // Some frameworks take the path from these, whatever the request line says.
+    'x-original-url',
+    'x-rewrite-url',
+    'sec-websocket-protocol',
+    'forwarded',
+  ],
+  'x',
+);
 const OURS = /^x-(?:consumer|credential|forwarded)-/;
 
 /** What `Connection` almost always says. */
@@ -66,14 +72,24 @@ export function namesNothing(connection: string): boolean {
   return NAMES_NOTHING.test(connection);
 }
 
-/** Reads the raw header lines of a request, once. */
-export function readRequestHead(raw: readonly string[]): RequestHead {
+/** Whether a header ends here. @param plain its name in lower case, with dashes for underscores */
+export function endsHere(plain: string): boolean {
+  return ENDS_HERE.has(plain) || (plain.startsWith('x-') && OURS.test(plain));
+}
+
+/**
+ * Reads the raw header lines of a request, once.
+ *
+ * @param unread end-to-end lines that are left as they are, each `name: value` with its CRLF; the key stands in none
+ */
+export function readRequestHead(raw: readonly string[], unread = ''): RequestHead {
   const endToEnd: string[] = [];
   const apiKeys: string[] = [];
   const authorizations: string[] = [];
   const head: RequestHead = {
     credential: { kind: 'none' },
     endToEnd,
+    unread,
     host: '',
     hosts: 0,
     fault: raw.length > 2 * MAX_HEADER_LINES ? FORM_FAULTS.tooManyHeaders : null,
@@ -91,9 +107,13 @@ export function readRequestHead(raw: readonly string[]): RequestHead {
   for (let i = 0; i < raw.length; i += 2) {
     const name = raw[i] as string;
     const value = raw[i + 1] as string;
+    if (!ENDS_HERE.mayHave(name.length, name.charCodeAt(0))) {
+      endToEnd.push(name, value);
+      continue;
+    }
     const lower = name.toLowerCase();
     const plain = lower.includes('_') ? lower.replaceAll('_', '-') : lower;
-    if (!ENDS_HERE.has(plain) && !(plain.startsWith('x-') && OURS.test(plain))) {
+    if (!endsHere(plain)) {
       endToEnd.push(name, value);
       continue;
     }
@@ -161,6 +181,19 @@ export function readRequestHead(raw: readonly string[]): RequestHead {
   if (head.credential.kind === 'key') dropHeadersWith(endToEnd, head.credential.text);
   if (connection !== '' && !namesNothing(connection)) head.endToEnd = withoutNamed(endToEnd, connection);
   return head;
+}
+
+/** Reads the lines that were left as they came. */
+export function readTheRest(head: RequestHead): void {
+  if (head.unread === '') return;
+  const lines: string[] = [];
+  for (const line of head.unread.split('\r\n')) {
+    if (line === '') continue;
+    const colon = line.indexOf(':');
+    lines.push(line.slice(0, colon), line.slice(colon + 2));
+  }
+  head.endToEnd = lines.concat(head.endToEnd);
+  head.unread = '';
 }
 
 /** The key is for us only, also where a client put it into a header of another name. */

@@ -15,25 +15,28 @@ function httpDate(): string {
  * The head of an answer as `node:http` writes it: the headers given, then `Date` unless there is one, then what becomes
  * of the connection unless they say so.
  *
- * @param headers name, value, ...; latin1
+ * @param begin the status line and headers of the upstream's, each with its CRLF; latin1
+ * @param dated whether `Date` is among those
+ * @param headers name, value, ...
  * @param keepSeconds how long the connection is kept, told to the client
  */
 export function answerHead(
-  status: number,
-  reason: string,
+  begin: string,
+  dated: boolean,
   headers: readonly string[],
   keepSeconds: number,
 ): string {
-  let head = `HTTP/1.1 ${status} ${reason}\r\n`;
-  let dated = false;
+  let head = begin;
+  let hasDate = dated;
   let closes = false;
   for (let i = 0; i < headers.length; i += 2) {
     const name = headers[i] as string;
     head += `${name}: ${headers[i + 1]}\r\n`;
-    if (name.length === 4) dated ||= name.toLowerCase() === 'date';
-    else if (name.length === 10) closes ||= name === 'Connection';
+    if (name === 'Connection') closes = true;
+    else if (name === 'Date') hasDate = true;
   }
-  if (!dated) head += `Date: ${httpDate()}\r\n`;
-  if (!closes) head += `Connection: keep-alive\r\nKeep-Alive: timeout=${keepSeconds}\r\n`;
-  return `${head}\r\n`;
+  if (!hasDate) head += `Date: ${httpDate()}\r\n`;
+  return closes
+    ? `${head}\r\n`
+    : `${head}Connection: keep-alive\r\nKeep-Alive: timeout=${keepSeconds}\r\n\r\n`;
 }

@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net';
 import { errors } from 'undici';
-import { clientHeaders } from '../client-headers.ts';
+import { ownHeaders } from '../client-headers.ts';
 import type { Arrival } from '../exchange.ts';
 import type { Route } from '../routes.ts';
 import type { Target } from '../upstream-group.ts';
@@ -24,8 +24,8 @@ export type Asker = {
   onElsewhere(why: HandedOver, conversation: Conversation): void;
 };
 
-/** Of an answer that comes in one piece, the head has to be in so many bytes. */
-const MAX_ANSWER_HEAD = 16 * 1024;
+/** The head of an answer has to be in so many bytes; where all of it is, it is worth copying to save a write. */
+const MAX_ANSWER = 16 * 1024;
 /** Up to this size a body is worth copying to save a write. */
 const ONE_WRITE_BYTES = 16 * 1024;
 /** Twice what a link reads at once: one piece, and less than one more that waits to be sent. */
@@ -89,48 +89,54 @@ export class Asking implements LinkUser {
     return null;
   }
 
-  onBytes(bytes: Buffer): void {
+  onBytes(bytes: Buffer, length: number): void {
     if (this.#response !== null) {
-      this.#pass(bytes, 0);
+      this.#pass(bytes, 0, length);
       return;
     }
-    const text = bytes.toString('latin1', 0, Math.min(bytes.length, MAX_ANSWER_HEAD));
+    const text = bytes.toString('latin1', 0, Math.min(length, MAX_ANSWER));
     const end = text.indexOf('\r\n\r\n');
-    const response = end < 0 ? null : readPlainResponse(text.slice(0, end + 4));
-    if (response === null) this.#asker.onElsewhere('answer', this.letGo(Buffer.from(bytes)));
-    else this.#begin(response, bytes, end + 4);
+    const response = end < 0 ? null : readPlainResponse(bytes, text);
+    if (response === null || this.#showsSecret(response))
+      this.#asker.onElsewhere('answer', this.letGo(Buffer.from(bytes.subarray(0, length))));
+    else this.#begin(response, bytes, text, end + 4, length);
   }
 
-  #begin(response: PlainResponse, bytes: Buffer, from: number): void {
+  /** Whether an answer has a header that goes to nobody. */
+  #showsSecret({ endToEnd }: PlainResponse): boolean {
+    const { secret } = (this.#route as Route).upstream;
+    return secret !== null && endToEnd.toLowerCase().includes(`${secret.header.toLowerCase()}:`);
+  }
+
+  #begin(response: PlainResponse, bytes: Buffer, text: string, from: number, length: number): void {
     const lane = this.#lane;
     const arrival = this.#arrival as Arrival;
-    const route = this.#route as Route;
     this.#response = response;
-    route.group.succeeded(this.#target as Target);
+    (this.#route as Route).group.succeeded(this.#target as Target);
     lane.events.upstreamAnswered(performance.now() - this.#askedAt);
-    const headers = clientHeaders(response.rawHeaders, arrival, route, arrival.allowed);
+    const headers = ownHeaders(arrival, arrival.allowed);
     this.#closes = lane.stopping();
     if (this.#closes) headers.push('Connection', 'close');
-    const head = answerHead(response.status, response.reason, headers, lane.limits.keepSeconds);
+    const begin = response.statusLine + response.endToEnd;
+    const head = answerHead(begin, response.dated, headers, lane.limits.keepSeconds);
     this.#left = response.length;
     this.#asker.onAnswering();
-    const length = bytes.length - from;
-    if (length >= this.#left && this.#left <= ONE_WRITE_BYTES) {
-      this.#client.write(head + bytes.toString('latin1', from, from + this.#left), 'latin1');
-      this.#complete(length > this.#left);
+    const end = from + this.#left;
+    if (end <= length && end <= text.length) {
+      this.#client.write(head + text.slice(from, end), 'latin1');
+      this.#complete(end < length);
       return;
     }
     this.#client.write(head, 'latin1');
-    if (length > 0) this.#pass(bytes, from);
+    if (length > from) this.#pass(bytes, from, length);
   }
 
   /** Sends on a piece of the body. */
-  #pass(bytes: Buffer, from: number): void {
-    const length = bytes.length - from;
-    const wanted = Math.min(length, this.#left);
+  #pass(bytes: Buffer, from: number, length: number): void {
+    const wanted = Math.min(length - from, this.#left);
     this.#left -= wanted;
     const taken = this.#client.write(this.#copied(bytes.subarray(from, from + wanted)));
-    if (this.#left === 0) this.#complete(length > wanted);
+    if (this.#left === 0) this.#complete(length > from + wanted);
     else if (!taken) this.#link?.pause();
   }
 

@@ -83,7 +83,13 @@ export class ClientConnection implements Asker {
       return;
     }
     const lane = this.#lane;
-    const arrival = lane.arrivals.read(this.#socket, request.method, request.target, request.rawHeaders);
+    const { method, target, others, endToEnd } = request;
+    const arrival = lane.arrivals.read(this.#socket, method, target, others, endToEnd);
+    const { credential } = arrival.head;
+    if (credential.kind === 'key' && endToEnd.includes(credential.text)) {
+      this.#handOver('unusual', null);
+      return;
+    }
     const route = lane.routeOf(arrival);
     if (route === null) {
       this.#handOver('route', null);
@@ -124,7 +130,12 @@ export class ClientConnection implements Asker {
   #answerProblem({ status, reason, headers, body }: ProblemAnswer, code: ProblemCode): void {
     const closes = this.#lane.stopping();
     if (closes) headers.push('Connection', 'close');
-    const head = answerHead(status, reason, headers, this.#lane.limits.keepSeconds);
+    const head = answerHead(
+      `HTTP/1.1 ${status} ${reason}\r\n`,
+      false,
+      headers,
+      this.#lane.limits.keepSeconds,
+    );
     this.#socket.write(head + body.toString('latin1', 0, body.length), 'latin1');
     this.#lane.events.refused(this.#arrival as Arrival, code);
     this.onAnswered(closes);

@@ -5,6 +5,7 @@ import type { Arrivals } from '../arrivals.ts';
 import type { Begun } from '../begun.ts';
 import type { Decision } from '../decision.ts';
 import type { Arrival } from '../exchange.ts';
+import { readTheRest } from '../headers.ts';
 import type { Route } from '../routes.ts';
 import type { Target } from '../upstream-group.ts';
 import { ClientConnection } from './client-connection.ts';
@@ -157,6 +158,7 @@ export class Lane {
     conversation: Conversation | null = null,
   ): Begun {
     const { allowed } = arrival;
+    readTheRest(arrival.head);
     if (target === null) return { arrival, route, allowed, taken: null };
     const { timeoutMs, idleTimeoutMs } = route.upstream;
     const asked =

@@ -2,8 +2,8 @@ import { connect, type Socket } from 'node:net';
 
 /** Who uses a link at the moment. */
 export type LinkUser = {
-  /** Bytes from the upstream. They are gone after the call: the buffer is used again. */
-  onBytes(bytes: Buffer): void;
+  /** The first so many bytes of a buffer came from the upstream. It is used again after the call. */
+  onBytes(bytes: Buffer, length: number): void;
   /** The connection is of no use any more. @param error `null` when the upstream closed it in order */
   onBroken(error: Error | null): void;
 };
@@ -94,7 +94,7 @@ export class Link {
     this.activeAt = this.#clock.now;
     // Nobody asked: whatever this answers, it must not be taken for the answer to the next request.
     if (user === null) this.destroy();
-    else user.onBytes(READ.subarray(0, length));
+    else user.onBytes(READ, length);
     return true;
   }
 

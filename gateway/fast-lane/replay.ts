@@ -70,8 +70,8 @@ class Replayed extends Duplex implements LinkUser {
     setImmediate(done, error);
   }
 
-  onBytes(bytes: Buffer): void {
-    if (!this.push(Buffer.from(bytes))) this.#conversation.link?.pause();
+  onBytes(bytes: Buffer, length: number): void {
+    if (!this.push(Buffer.from(bytes.subarray(0, length)))) this.#conversation.link?.pause();
   }
 
   onBroken(error: Error | null): void {

@@ -1,4 +1,5 @@
 import type { Arrival } from '../exchange.ts';
+import { readTheRest } from '../headers.ts';
 import type { Route } from '../routes.ts';
 import type { Target } from '../upstream-group.ts';
 import { upstreamHeaders, upstreamTarget } from '../upstream-headers.ts';
@@ -19,15 +20,14 @@ export function requestHead(
   host: string,
   length: number,
 ): string | null {
-  const { method } = arrival;
-  const headers = upstreamHeaders(arrival, route, arrival.allowed);
+  const { method, allowed } = arrival;
+  // What came with the request is plain, and so is what routes say.
+  if (!SENDABLE.test(allowed?.key.customerId ?? '') || !SENDABLE.test(allowed?.plan.id ?? '')) return null;
+  if (route.upstream.secret !== null) readTheRest(arrival.head);
   const path = upstreamTarget(arrival.target, route, target);
-  let head = `${method} ${path} HTTP/1.1\r\nhost: ${host}\r\nconnection: keep-alive\r\n`;
-  for (let i = 0; i < headers.length; i += 2) {
-    const value = headers[i + 1] as string;
-    if (!SENDABLE.test(value)) return null;
-    head += `${headers[i]}: ${value}\r\n`;
-  }
+  let head = `${method} ${path} HTTP/1.1\r\nhost: ${host}\r\nconnection: keep-alive\r\n${arrival.head.unread}`;
+  const headers = upstreamHeaders(arrival, route, allowed);
+  for (let i = 0; i < headers.length; i += 2) head += `${headers[i]}: ${headers[i + 1]}\r\n`;
   if (method === 'GET' || method === 'DELETE') return `${head}\r\n`;
   return `${head}content-length: ${length}\r\n\r\n`;
 }

@@ -1,19 +1,24 @@
+import { NOT_FROM_UPSTREAM } from '../client-headers.ts';
+import { HeaderNames } from '../header-names.ts';
+import { type LineReader, readLines, type Verdict } from './header-lines.ts';
+
 /** The head of an answer that the lane understands completely. */
 export type PlainResponse = {
   status: number;
-  reason: string;
-  /** Header lines as undici gives them: name, value, ... */
-  rawHeaders: string[];
+  /** The status line as it came, with its CRLF. */
+  statusLine: string;
+  /** Header lines that go on to the client, as they came, each with its CRLF. */
+  endToEnd: string;
+  /** Whether `Date` is among them. */
+  dated: boolean;
   /** Bytes of body to come. */
   length: number;
   /** How long the connection may be kept after it, in milliseconds; 0: not at all. */
   keepMs: number;
 };
 
-const STATUS_LINE = /^HTTP\/1\.1 ([2-5]\d\d) ([!-~](?:[ -~]*[!-~])?)\r\n/;
-const HEADERS = /^(?:[!#$%&'*+\-.^_`|~\dA-Za-z]+: [!-~](?:[ -~]*[!-~])?\r\n)+$/;
+const STATUS_LINE = /^HTTP\/1\.1 ([2-5]\d\d) [!-~](?:[ -~]*[!-~])?\r\n/;
 const LENGTH = /^(?:0|[1-9]\d{0,14})$/;
-const MAX_HEADERS = 100;
 
 /** Less than the 5 s that common servers keep an idle connection: whoever closes first loses no request to the race. */
 const KEEP_MS = 4000;
@@ -22,68 +27,75 @@ const KEEP_MARGIN_MS = 2000;
 const MAX_KEEP_MS = 600_000;
 const TIMEOUT = /^timeout=(\d{1,6})(?:, ?max=\d{1,9})?$/;
 
+/** They change what the message or the connection is. */
+const NOT_FOR_THE_LANE = ['expect', 'upgrade', 'trailer', 'proxy-connection', 'transfer-encoding'];
+const OF_INTEREST = new HeaderNames([...NOT_FROM_UPSTREAM, ...NOT_FOR_THE_LANE, 'content-length', 'date']);
+
+/** The header lines of one answer. */
+class ResponseLines implements LineReader {
+  dated = false;
+  length = -1;
+  keepMs = KEEP_MS;
+  closes = false;
+
+  reset(): void {
+    this.dated = false;
+    this.length = -1;
+    this.keepMs = KEEP_MS;
+    this.closes = false;
+  }
+
+  onLine(lower: string, _name: string, value: string): Verdict {
+    switch (lower) {
+      case 'content-length':
+        if (this.length >= 0 || !LENGTH.test(value)) return 'not_plain';
+        this.length = Number(value);
+        return 'stays';
+      case 'date':
+        this.dated = true;
+        return 'stays';
+      case 'connection': {
+        const option = value.toLowerCase();
+        if (option === 'close') this.closes = true;
+        else if (option !== 'keep-alive') return 'not_plain';
+        return 'taken';
+      }
+      case 'keep-alive': {
+        const timeout = TIMEOUT.exec(value)?.[1];
+        if (timeout === undefined) return 'not_plain';
+        this.keepMs = Math.min(Number(timeout) * 1000 - KEEP_MARGIN_MS, MAX_KEEP_MS);
+        return 'taken';
+      }
+    }
+    if (NOT_FOR_THE_LANE.includes(lower)) return 'not_plain';
+    return NOT_FROM_UPSTREAM.has(lower) ? 'taken' : 'stays';
+  }
+}
+
+/** One for all: a head is read in one go. */
+const LINES = new ResponseLines();
+
 /**
  * Reads the head of an answer: a final status and either one `Content-Length` or a status that has no body.
  *
- * @param head up to and with the empty line
+ * @param bytes with an empty line somewhere after the status line
+ * @param text the same, as latin1
  * @return `null` when it is anything else
  */
-export function readPlainResponse(head: string): PlainResponse | null {
-  const line = STATUS_LINE.exec(head);
+export function readPlainResponse(bytes: Uint8Array, text: string): PlainResponse | null {
+  const line = STATUS_LINE.exec(text);
   if (line === null) return null;
   const status = Number(line[1]);
-  const from = (line[0] as string).length;
-  const end = head.length - 2;
-  if (from >= end) return null;
-  const block = head.slice(from, end);
-  if (!HEADERS.test(block)) return null;
-  const rawHeaders: string[] = [];
-  let length = -1;
-  let keepMs = KEEP_MS;
-  let close = false;
-  let at = 0;
-  while (at < block.length) {
-    const lineEnd = block.indexOf('\r\n', at);
-    const colon = block.indexOf(':', at);
-    const name = block.slice(at, colon);
-    const value = block.slice(colon + 2, lineEnd);
-    at = lineEnd + 2;
-    rawHeaders.push(name, value);
-    switch (name.length) {
-      case 14:
-        if (name.toLowerCase() !== 'content-length') break;
-        if (length >= 0 || !LENGTH.test(value)) return null;
-        length = Number(value);
-        break;
-      case 10: {
-        const lower = name.toLowerCase();
-        if (lower === 'connection') {
-          const option = value.toLowerCase();
-          if (option === 'close') close = true;
-          else if (option !== 'keep-alive') return null;
-        } else if (lower === 'keep-alive') {
-          const timeout = TIMEOUT.exec(value)?.[1];
-          if (timeout === undefined) return null;
-          keepMs = Math.min(Number(timeout) * 1000 - KEEP_MARGIN_MS, MAX_KEEP_MS);
-        }
-        break;
-      }
-      case 6:
-      case 7:
-      case 16:
-      case 17:
-        if (NOT_FOR_THE_LANE.has(name.toLowerCase())) return null;
-        break;
-    }
-  }
-  if (rawHeaders.length > 2 * MAX_HEADERS) return null;
+  const statusLine = line[0] as string;
+  LINES.reset();
+  const endToEnd = readLines(bytes, text, statusLine.length, OF_INTEREST, LINES);
+  if (endToEnd === null) return null;
+  let { length } = LINES;
   if (status === 204 || status === 304) {
     // A length here is about a body that is not sent, and servers have been seen to send it nevertheless.
     if (length >= 0) return null;
     length = 0;
   } else if (length < 0) return null;
-  return { status, reason: line[2] as string, rawHeaders, length, keepMs: close ? 0 : Math.max(0, keepMs) };
+  const { dated, closes, keepMs } = LINES;
+  return { status, statusLine, endToEnd, dated, length, keepMs: closes ? 0 : Math.max(0, keepMs) };
 }
-
-/** They change what the message or the connection is. By length: 6, 7, 16, 17. */
-const NOT_FOR_THE_LANE = new Set(['expect', 'upgrade', 'trailer', 'proxy-connection', 'transfer-encoding']);
