@@ -16,6 +16,8 @@ import { type PlainResponse, readPlainResponse } from './response-grammar.ts';
 export type Asker = {
   /** The answer has begun and is being sent to the client. */
   onAnswering(): void;
+  /** This is all of it, latin1, and may be sent when others are. {@link onAnswered} follows. */
+  onAnswer(text: string): void;
   /** All of it was sent. @param closes whether the connection ends with it */
   onAnswered(closes: boolean): void;
   /** It broke off. */
@@ -123,7 +125,7 @@ export class Asking implements LinkUser {
     this.#asker.onAnswering();
     const end = from + this.#left;
     if (end <= length && end <= text.length) {
-      this.#client.write(head + text.slice(from, end), 'latin1');
+      this.#asker.onAnswer(head + text.slice(from, end));
       this.#complete(end < length);
       return;
     }

@@ -47,6 +47,8 @@ export class ClientConnection implements Asker {
   #request: PlainRequest | null = null;
   #arrival: Arrival | null = null;
   #route: Route | null = null;
+  /** Answers that are about to be sent. */
+  #unsent = '';
 
   /** @param next has `node:http` read the connection */
   constructor(lane: Lane, socket: Socket, next: (socket: Socket) => void) {
@@ -136,7 +138,7 @@ export class ClientConnection implements Asker {
       headers,
       this.#lane.limits.keepSeconds,
     );
-    this.#socket.write(head + body.toString('latin1', 0, body.length), 'latin1');
+    this.onAnswer(head + body.toString('latin1', 0, body.length));
     this.#lane.events.refused(this.#arrival as Arrival, code);
     this.onAnswered(closes);
   }
@@ -148,13 +150,26 @@ export class ClientConnection implements Asker {
     else this.#answerProblem(problemAnswer(arrival.requestId, 'internal_error'), 'internal_error');
   };
 
-  /** Asks the upstream. */
+  /** Sends the answer that is there, and asks the upstream. */
   send(): void {
+    this.#flush();
     if (this.#state !== 'allowed') return;
     const { body } = this.#request as PlainRequest;
     const why = this.#asking.ask(this.#arrival as Arrival, this.#route as Route, body);
     if (why === null) this.#enter('asked');
     else this.#handOver(why, this.#begun());
+  }
+
+  onAnswer(text: string): void {
+    if (this.#unsent === '') this.#lane.sendSoon(this);
+    this.#unsent += text;
+  }
+
+  #flush(): void {
+    if (this.#unsent === '') return;
+    const taken = this.#socket.write(this.#unsent, 'latin1');
+    this.#unsent = '';
+    if (!taken && this.#state === 'idle') this.#enter('draining');
   }
 
   onAnswering(): void {
@@ -182,6 +197,7 @@ export class ClientConnection implements Asker {
     this.#request = null;
     this.#chunk = NOTHING;
     if (closes) {
+      this.#flush();
       this.#leave();
       this.#socket.destroySoon();
       return;
@@ -207,6 +223,7 @@ export class ClientConnection implements Asker {
 
   readonly #onEnd = (): void => {
     // As `node:http` has it: a client that sends no more does not wait for an answer either.
+    this.#flush();
     this.#clientLeft();
     this.#socket.destroySoon();
   };
@@ -261,6 +278,7 @@ export class ClientConnection implements Asker {
   /** The connection is `node:http`'s from now on, with the request unread. */
   #handOver(why: HandedOver, begun: Begun | null): void {
     const socket = this.#socket;
+    this.#flush();
     this.#leave();
     if (this.#arrival !== null) this.#lane.arrivals.exit(this.#arrival);
     socket.off('data', this.#onData);

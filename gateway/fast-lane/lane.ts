@@ -82,7 +82,7 @@ export class Lane {
   readonly #options: LaneOptions;
   readonly #connections = new Set<ClientConnection>();
   readonly #links = new Map<Target, Links>();
-  readonly #toSend: ClientConnection[] = [];
+  #toSend: ClientConnection[] = [];
   readonly #timer: NodeJS.Timeout;
 
   constructor(options: LaneOptions) {
@@ -124,16 +124,18 @@ export class Lane {
   }
 
   /**
-   * Has a request sent once all that has arrived by now was read: bytes that an idle connection to the upstream brought
-   * before the request are not its answer, and a connection that was closed is not used again.
+   * Has a connection send what it has to send once all that has arrived by now was read. Bytes that an idle connection to
+   * the upstream brought before the request are not its answer, and a connection that was closed is not used again. And
+   * whoever is at the other end of many connections is woken once for what comes on all of them, not for each.
    */
   sendSoon(connection: ClientConnection): void {
     if (this.#toSend.push(connection) === 1) setImmediate(this.#send);
   }
 
   readonly #send = (): void => {
-    for (const connection of this.#toSend) connection.send();
-    this.#toSend.length = 0;
+    const connections = this.#toSend;
+    this.#toSend = [];
+    for (const connection of connections) connection.send();
   };
 
   linksTo(target: Target): Links {
