@@ -112,11 +112,6 @@ export function readRequestHead(raw: readonly string[], unread = ''): RequestHea
       continue;
     }
     const lower = name.toLowerCase();
-    const plain = lower.includes('_') ? lower.replaceAll('_', '-') : lower;
-    if (!endsHere(plain)) {
-      endToEnd.push(name, value);
-      continue;
-    }
     switch (lower) {
       case 'x-api-key':
         apiKeys.push(value);
@@ -170,6 +165,8 @@ export function readRequestHead(raw: readonly string[], unread = ''): RequestHea
       case 'transfer_encoding':
         head.fault ??= FORM_FAULTS.underscoredFraming;
         break;
+      default:
+        if (!endsHere(lower.includes('_') ? lower.replaceAll('_', '-') : lower)) endToEnd.push(name, value);
     }
   }
   if (apiKeys.length > 0 || authorizations.length > 0) {

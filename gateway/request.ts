@@ -13,14 +13,19 @@ import type { CorsPolicy } from './route-spec.ts';
 import type { Route, Routes } from './routes.ts';
 
 /** Paths the gateway answers itself; all others are the upstream's. */
-export const OWN_PATHS: ReadonlySet<string> = new Set(['/whoami', '/quota', '/health', '/ready']);
+const OWN_PATHS: readonly string[] = ['/whoami', '/quota', '/health', '/ready'];
+
+/** Whether the gateway answers a path itself. */
+export function isOwnPath(path: string): boolean {
+  return OWN_PATHS.includes(path);
+}
 
 export type RequestOptions = {
   arrivals: Pick<Arrivals, 'arrive'>;
   decide: Decide;
   routes: Pick<Routes, 'match'>;
   forwarder: Pick<Forwarder, 'forward'>;
-  /** Answers {@link OWN_PATHS}. */
+  /** Answers paths that are {@link isOwnPath}. */
   own(exchange: Exchange): void;
   /** Called for each preflight, which is answered here. */
   onAnswered(exchange: Exchange, status: number): void;
@@ -167,7 +172,7 @@ export function createRequestListener(options: RequestOptions) {
     if (fault !== null) {
       closeAfter(exchange);
       refuse(exchange, fault.code, fault.detail);
-    } else if (OWN_PATHS.has(exchange.path)) answerHere(exchange);
+    } else if (isOwnPath(exchange.path)) answerHere(exchange);
     else if (exchange.head.wantsWebSocket && connection.upgrade === null) {
       refuse(exchange, 'upgrade_not_supported', 'This is not the handshake of a WebSocket.');
     } else {

@@ -229,6 +229,7 @@ export class ClientConnection implements Asker {
   };
 
   readonly #onClose = (): void => {
+    this.#unsent = '';
     this.#clientLeft();
     this.#socket.destroy();
   };

@@ -4,7 +4,7 @@ import type { Decide } from '../decide.ts';
 import type { Arrival } from '../exchange.ts';
 import type { ListenerLimits } from '../listener.ts';
 import type { Metrics, Outcome } from '../metrics.ts';
-import { OWN_PATHS } from '../request.ts';
+import { isOwnPath } from '../request.ts';
 import type { Route, Routes } from '../routes.ts';
 import { release } from '../spending.ts';
 import { Lane } from './lane.ts';
@@ -40,7 +40,7 @@ export function createLane(options: CreateLaneOptions): Lane {
   const fits = new WeakMap<Route, boolean>();
 
   function routeOf(arrival: Arrival): Route | null {
-    if (OWN_PATHS.has(arrival.path)) return null;
+    if (isOwnPath(arrival.path)) return null;
     const route = routes.match(arrival.head.host, arrival.path);
     if (typeof route === 'string') return null;
     let fit = fits.get(route);
