@@ -39,8 +39,13 @@ export class Forwarding implements Dispatcher.DispatchHandler, WaitingRequest {
   #asked = 0;
   #answering = false;
   #over = false;
-  /** From the head of the answer until all that arrived at that moment was read: what comes meanwhile is sent in one piece. */
+  /**
+   * From the head of the answer until all that arrived at that moment was read: what comes meanwhile is sent in one piece,
+   * and answers on different connections right after each other, so that whoever reads them all is woken once.
+   */
   #waiting = false;
+  /** All of the answer is there, and waits. */
+  #complete = false;
   #held: Buffer | null = null;
 
   constructor(exchange: Exchange, route: Route, allowed: Allowed | null, events: ForwardEvents) {
@@ -152,11 +157,19 @@ export class Forwarding implements Dispatcher.DispatchHandler, WaitingRequest {
       this.#finish('truncated');
       return;
     }
-    const { res, req, head, socket } = this.#exchange;
-    this.#waiting = false;
+    const { res } = this.#exchange;
     if (res.chunkedEncoding) {
       res.addTrailers(clientTrailers(controller.rawTrailers as ReceivedHeaders, this.#route));
     }
+    this.#controller = null;
+    this.#leave();
+    if (this.#waiting) this.#complete = true;
+    else this.#end();
+  }
+
+  /** All of the answer is there. */
+  #end(): void {
+    const { res, req, head, socket } = this.#exchange;
     // As text, a small body shares one write with the headers; latin1 keeps its bytes as they are.
     if (this.#held === null) res.end();
     else if (this.#held.length <= ONE_WRITE_BYTES) res.end(this.#held.toString('latin1'), 'latin1');
@@ -216,6 +229,10 @@ export class Forwarding implements Dispatcher.DispatchHandler, WaitingRequest {
   flush(): void {
     if (!this.#waiting || this.#over) return;
     this.#waiting = false;
+    if (this.#complete) {
+      this.#end();
+      return;
+    }
     const held = this.#held;
     this.#held = null;
     // Not by `flushHeaders`, which sends them as UTF-8.
