@@ -79,6 +79,17 @@ export class Forwarding implements Dispatcher.DispatchHandler, WaitingRequest {
       }
       return;
     }
+    soon(this);
+  }
+
+  /** What could wait until all that had arrived was read, waits no longer. */
+  turn(): void {
+    if (this.#over) return;
+    if (this.#waiting) this.flush();
+    else if (this.#asked === 0) this.#takeServer();
+  }
+
+  #takeServer(): void {
     const { group } = this.#route;
     const target = group.pick();
     if (target !== null) {
@@ -136,7 +147,7 @@ export class Forwarding implements Dispatcher.DispatchHandler, WaitingRequest {
     this.#answering = true;
     // A small body usually came in the same packet and goes out with the headers. If not, nothing waits for it.
     this.#waiting = true;
-    if (begun.push(this) === 1) setImmediate(flushBegun);
+    soon(this);
   }
 
   onResponseData(_controller: Dispatcher.DispatchController, chunk: Buffer): void {
@@ -314,13 +325,21 @@ export class Forwarding implements Dispatcher.DispatchHandler, WaitingRequest {
 /** RFC 9110 section 9.2.2. */
 const IDEMPOTENT = new Set(['GET', 'HEAD', 'OPTIONS', 'PUT', 'DELETE', 'TRACE']);
 
-/** Answers that began since everybody was last looked after. One callback for all of them, not one for each. */
-let begun: Forwarding[] = [];
+/**
+ * Requests to be sent and answers to be sent on, once all that has arrived by now was read. So those who read what comes
+ * on many connections, an API or a load balancer, are woken once for all of it, and a server's connection that was closed
+ * is known to be before a request goes there.
+ */
+let waiting: Forwarding[] = [];
 
-function flushBegun(): void {
-  const all = begun;
-  begun = [];
-  for (const forwarding of all) forwarding.flush();
+function soon(forwarding: Forwarding): void {
+  if (waiting.push(forwarding) === 1) setImmediate(turnAll);
+}
+
+function turnAll(): void {
+  const all = waiting;
+  waiting = [];
+  for (const forwarding of all) forwarding.turn();
 }
 
 function askAgain(forwarding: Forwarding, tried: Target, error: Error): void {
