@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from 'node:util';
 import { isBelow, type PathReadings, readPath } from './path-readings.ts';
-import type { RouteSpec } from './route-spec.ts';
+import type { RoutePolicy, RouteSpec } from './route-spec.ts';
 import { type ServerChange, type Target, UpstreamGroup } from './upstream-group.ts';
 
 /** A route in use. Routes whose upstreams are described alike share their servers. */
@@ -12,9 +12,13 @@ export type NoRoute = 'none' | 'unclear_path';
 /** Told of changes in what is known of a server. `route` is the first of those that it serves. */
 export type OnServerChange = (route: RouteSpec, server: Target, change: ServerChange) => void;
 
+/** Told when a route, by its name, gets another policy. */
+export type OnPolicyChange = (before: RoutePolicy, after: RoutePolicy) => void;
+
 /** The routes in force. */
 export class Routes {
   readonly #onServerChange: OnServerChange;
+  readonly #onPolicyChange: OnPolicyChange;
   /** Groups that no route has any more, while requests are under way there. */
   readonly #retired = new Set<UpstreamGroup>();
   #routes: readonly Route[] = [];
@@ -22,8 +26,13 @@ export class Routes {
   #groups: ReadonlyMap<string, UpstreamGroup> = new Map();
   #table: RouteTable = new RouteTable([]);
 
-  constructor(specs: readonly RouteSpec[], onServerChange: OnServerChange = () => {}) {
+  constructor(
+    specs: readonly RouteSpec[],
+    onServerChange: OnServerChange = () => {},
+    onPolicyChange: OnPolicyChange = () => {},
+  ) {
     this.#onServerChange = onServerChange;
+    this.#onPolicyChange = onPolicyChange;
     this.replace(specs);
   }
 
@@ -54,7 +63,10 @@ export class Routes {
       const key = JSON.stringify(spec.upstream);
       const group = groups.get(key) ?? this.#groups.get(key) ?? this.#newGroup(spec);
       groups.set(key, group);
-      return goOn(before.get(spec.name), spec, group);
+      const old = before.get(spec.name);
+      const route = goOn(old, spec, group);
+      if (old !== undefined && old.policy !== route.policy) this.#onPolicyChange(old.policy, route.policy);
+      return route;
     });
     this.#table = new RouteTable(this.#routes);
     for (const [key, group] of this.#groups) if (!groups.has(key)) this.#retire(group);
