@@ -110,12 +110,23 @@ class RouteTable {
   constructor(routes: readonly Route[]) {
     const anyHost = routes.filter(({ hosts }) => hosts.length === 0);
     this.#any = anyHost.length > 0 ? [new PathTable(anyHost)] : [];
-    const hosts = new Set(routes.flatMap((route) => route.hosts));
-    // The shortest first: a name below has in its chain what those above it have.
-    for (const host of [...hosts].filter(isWildcard).sort((a, b) => a.length - b.length)) {
-      this.#below.set(host.slice(1), this.#chain(routes, host));
+    const byHost = new Map<string, Set<Route>>();
+    for (const route of routes) {
+      for (const host of route.hosts) {
+        const there = byHost.get(host);
+        if (there === undefined) byHost.set(host, new Set([route]));
+        else there.add(route);
+      }
     }
-    for (const host of hosts) if (!isWildcard(host)) this.#exact.set(host, this.#chain(routes, host));
+    const hosts = [...byHost].map(([host, there]) => ({ host, own: new PathTable([...there]) }));
+    // The shortest first: a name below has in its chain what those above it have.
+    const wildcards = hosts.filter(({ host }) => isWildcard(host));
+    for (const { host, own } of wildcards.sort((a, b) => a.host.length - b.host.length)) {
+      this.#below.set(host.slice(1), [own, ...this.#chainAbove(host.slice(2))]);
+    }
+    for (const { host, own } of hosts) {
+      if (!isWildcard(host)) this.#exact.set(host, [own, ...this.#chainAbove(host)]);
+    }
   }
 
   match(host: string, path: string): Route | NoRoute {
@@ -144,11 +155,6 @@ class RouteTable {
       if (chain !== undefined) return chain;
     }
     return this.#any;
-  }
-
-  #chain(routes: readonly Route[], host: string): readonly PathTable[] {
-    const own = new PathTable(routes.filter(({ hosts }) => hosts.includes(host)));
-    return [own, ...this.#chainAbove(isWildcard(host) ? host.slice(2) : host)];
   }
 }
 
