@@ -13,6 +13,7 @@ const SITUATIONS = [
   'listener',
   'long-lived',
   'odd-upstreams',
+  'pipeline',
   'retries',
   'slow-readers',
   'stop',

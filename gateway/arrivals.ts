@@ -10,7 +10,7 @@ import { requestIdOf } from './request-id.ts';
 export class Arrivals {
   readonly #connections: Pick<Connections, 'get'>;
   readonly #trustedProxies: BlockList;
-  /** Requests being worked on. */
+  /** Requests being worked on, and those that wait for their turn on their connection. */
   inFlight = 0;
 
   /** @param trustedProxies proxies whose `X-Forwarded-*` and `X-Request-ID` are believed */
@@ -37,6 +37,7 @@ export class Arrivals {
     if (arrival.head.expectsContinue && !arrival.head.hasBody && req.httpVersionMinor > 0)
       connection.closing = true;
     connection.busy++;
+    connection.before = connection.last;
     connection.last = arrival;
     this.inFlight++;
     return arrival;

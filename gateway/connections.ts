@@ -73,6 +73,8 @@ export class Connections {
       peer,
       busy: 0,
       last: null,
+      before: null,
+      pipeline: null,
       closing: false,
       ending: this.#ending,
       faulted: false,
@@ -146,8 +148,10 @@ export class Connections {
     return false;
   }
 
-  #checkBody(socket: Socket, { last, body }: Connection, now: number): void {
+  #checkBody(socket: Socket, { last, body, pipeline }: Connection, now: number): void {
     if (last === null || last.req.complete) return;
+    // Nobody reads it before its turn.
+    if (pipeline !== null && pipeline.waiting > 0) return;
     // A stream both ways may be quiet: while there is an answer under way, its pauses are the conversation's.
     if (last.res.headersSent && !last.res.writableEnded) return;
     if (body.of === last && !socket.isPaused()) {

@@ -4,6 +4,7 @@ import type { Begun } from './begun.ts';
 import type { Peer } from './client-address.ts';
 import type { Allowed } from './decision.ts';
 import type { RequestHead } from './headers.ts';
+import type { Pipeline } from './pipeline.ts';
 import type { Route } from './routes.ts';
 
 /** One connection of a client. */
@@ -13,6 +14,10 @@ export type Connection = {
   busy: number;
   /** The newest request that `node:http` read from it, until it is answered. */
   last: Exchange | null;
+  /** The one before that, if it was not answered when the newest came; looked at then, and not kept. */
+  before: Exchange | null;
+  /** Those that wait for the ones before them; `null`: none ever had to. */
+  pipeline: Pipeline | null;
   /** The last request that will be answered on it is here: whatever comes after that is not read as one. */
   closing: boolean;
   /** The gateway is stopping: the newest request is the last one. */

@@ -65,7 +65,11 @@ export function createListener(
     sendAndClose(socket as Socket, rawProblem('method_not_allowed', 'CONNECT is not for an API.'));
   });
   server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
-    onConnectionFault(error, socket as Socket, connections.get(socket as Socket));
+    const connection = connections.get(socket as Socket);
+    const fault = () => onConnectionFault(error, socket as Socket, connection);
+    if (error.code === 'ERR_HTTP_REQUEST_TIMEOUT' && connection?.pipeline?.full)
+      connection.pipeline.onLateHead(fault, limits.headersMs);
+    else fault();
   });
   return server;
 }

@@ -88,7 +88,11 @@ export class Metrics {
         },
       });
     const { identify, queue, usage, arrivals } = sources;
-    gauge('tollgate_gateway_requests_in_flight', 'Requests being worked on.', () => arrivals.inFlight);
+    gauge(
+      'tollgate_gateway_requests_in_flight',
+      'Requests being worked on, or waiting for their turn.',
+      () => arrivals.inFlight,
+    );
     count('tollgate_gateway_key_cache_hits_total', 'Keys found in memory.', () => identify.hits);
     count('tollgate_gateway_key_cache_misses_total', 'Keys not found in memory.', () => identify.misses);
     gauge('tollgate_gateway_hash_queue_depth', 'Argon2 runs waiting.', () => queue.depth);

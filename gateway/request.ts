@@ -8,6 +8,7 @@ import { closeAfter, type Exchange } from './exchange.ts';
 import { formFault } from './form.ts';
 import type { Forwarder } from './forward.ts';
 import { withoutMethodOverrides } from './method-override.ts';
+import { mustWait, type Turns } from './pipeline.ts';
 import { answerProblem, answerRefused, send } from './refusal.ts';
 import type { CorsPolicy } from './route-spec.ts';
 import type { Route, Routes } from './routes.ts';
@@ -154,6 +155,33 @@ export function createRequestListener(options: RequestOptions) {
     options.own(exchange);
   }
 
+  const turns: Turns = {
+    waiting: 0,
+    begin(exchange) {
+      if (exchange.connection.faulted && !exchange.req.complete)
+        refuse(exchange, 'invalid_request', 'The body cannot be read.');
+      else answer(exchange);
+    },
+    abandon: options.onClientGone,
+  };
+
+  function answer(exchange: Exchange): void {
+    const { connection } = exchange;
+    const fault = formFault(exchange);
+    if (fault !== null) {
+      closeAfter(exchange);
+      refuse(exchange, fault.code, fault.detail);
+    } else if (isOwnPath(exchange.path)) answerHere(exchange);
+    else if (exchange.head.wantsWebSocket && connection.upgrade === null) {
+      refuse(exchange, 'upgrade_not_supported', 'This is not the handshake of a WebSocket.');
+    } else {
+      const route = routes.match(exchange.head.host, exchange.path);
+      if (route === 'none') refuse(exchange, 'not_found', 'No route leads there.');
+      else if (route === 'unclear_path') refuse(exchange, 'invalid_request', UNCLEAR_PATH);
+      else take(exchange, route);
+    }
+  }
+
   return function onRequest(req: IncomingMessage, res: ServerResponse): void {
     const exchange = arrivals.arrive(req, res);
     if (exchange === null) return;
@@ -168,18 +196,11 @@ export function createRequestListener(options: RequestOptions) {
       }
       return;
     }
-    const fault = formFault(exchange);
-    if (fault !== null) {
-      closeAfter(exchange);
-      refuse(exchange, fault.code, fault.detail);
-    } else if (isOwnPath(exchange.path)) answerHere(exchange);
-    else if (exchange.head.wantsWebSocket && connection.upgrade === null) {
-      refuse(exchange, 'upgrade_not_supported', 'This is not the handshake of a WebSocket.');
-    } else {
-      const route = routes.match(exchange.head.host, exchange.path);
-      if (route === 'none') refuse(exchange, 'not_found', 'No route leads there.');
-      else if (route === 'unclear_path') refuse(exchange, 'invalid_request', UNCLEAR_PATH);
-      else take(exchange, route);
+    if ((connection.before !== null || connection.pipeline !== null) && mustWait(exchange, turns)) {
+      // Whatever could be read in two ways is the last that is read, also while it waits.
+      if (formFault(exchange) !== null) closeAfter(exchange);
+      return;
     }
+    answer(exchange);
   };
 }

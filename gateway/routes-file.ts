@@ -102,13 +102,14 @@ function specsOf(
     return [];
   }
   const specs: RouteSpec[] = [];
+  const taken: Taken = { addresses: new Map(), names: new Map() };
   for (const [i, rawRoute] of rawRoutes.entries()) {
     const reportHere: Report = (field, message) => report(placeOf(i, rawRoute), field, message);
     const fields = parsed(routeSchema, rawRoute, reportHere);
     // With mistakes of its own or in the defaults, what is further wrong with it may only follow from those.
     if (fields === null || defaults === null) continue;
     const spec = specOf(fields, { ...defaults, ...fields }, surroundings, timeoutMs, reportHere);
-    checkUnique(spec, specs, reportHere);
+    checkUnique(spec, taken, reportHere);
     specs.push(spec);
   }
   return specs;
@@ -238,23 +239,32 @@ function corsOf(
   };
 }
 
-function checkUnique(spec: RouteSpec, others: readonly RouteSpec[], report: Report): void {
-  const key = readPath(spec.path)?.furthest;
-  const hosts = spec.hosts.length === 0 ? [null] : spec.hosts;
-  for (const other of others) {
-    const shared = hosts.find((host) =>
-      host === null ? other.hosts.length === 0 : other.hosts.includes(host),
-    );
-    if (shared !== undefined && readPath(other.path)?.furthest === key) {
-      const where = shared === null ? other.path : `${shared}${other.path}`;
+/** What the routes so far have, and no other route may have: whose it is. */
+type Taken = {
+  /** A host, or nothing where any host is meant, and a path. */
+  addresses: Map<string, RouteSpec>;
+  names: Map<string, RouteSpec>;
+};
+
+function checkUnique(spec: RouteSpec, { addresses, names }: Taken, report: Report): void {
+  const path = readPath(spec.path)?.furthest;
+  const others = new Set<RouteSpec>();
+  for (const host of spec.hosts.length === 0 ? [''] : spec.hosts) {
+    const address = `${host} ${path}`;
+    const other = addresses.get(address);
+    if (other === undefined) addresses.set(address, spec);
+    else if (!others.has(other)) {
+      others.add(other);
+      const where = `${host}${other.path}`;
       report(
         'path',
         `is that of the route "${other.name}" too: ${where} (upper and lower case are the same here)`,
       );
-    } else if (other.name === spec.name) {
-      report('name', `is that of another route too: ${spec.name}`);
     }
   }
+  const namesake = names.get(spec.name);
+  if (namesake === undefined) names.set(spec.name, spec);
+  else if (!others.has(namesake)) report('name', `is that of another route too: ${spec.name}`);
 }
 
 /** `route 2 (docs)`: people count from one. */

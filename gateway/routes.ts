@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from 'node:util';
 import { isBelow, type PathReadings, readPath } from './path-readings.ts';
-import type { RouteSpec } from './route-spec.ts';
+import type { RoutePolicy, RouteSpec } from './route-spec.ts';
 import { type ServerChange, type Target, UpstreamGroup } from './upstream-group.ts';
 
 /** A route in use. Routes whose upstreams are described alike share their servers. */
@@ -12,9 +12,13 @@ export type NoRoute = 'none' | 'unclear_path';
 /** Told of changes in what is known of a server. `route` is the first of those that it serves. */
 export type OnServerChange = (route: RouteSpec, server: Target, change: ServerChange) => void;
 
+/** Told when a route, by its name, gets another policy. */
+export type OnPolicyChange = (before: RoutePolicy, after: RoutePolicy) => void;
+
 /** The routes in force. */
 export class Routes {
   readonly #onServerChange: OnServerChange;
+  readonly #onPolicyChange: OnPolicyChange;
   /** Groups that no route has any more, while requests are under way there. */
   readonly #retired = new Set<UpstreamGroup>();
   #routes: readonly Route[] = [];
@@ -22,8 +26,13 @@ export class Routes {
   #groups: ReadonlyMap<string, UpstreamGroup> = new Map();
   #table: RouteTable = new RouteTable([]);
 
-  constructor(specs: readonly RouteSpec[], onServerChange: OnServerChange = () => {}) {
+  constructor(
+    specs: readonly RouteSpec[],
+    onServerChange: OnServerChange = () => {},
+    onPolicyChange: OnPolicyChange = () => {},
+  ) {
     this.#onServerChange = onServerChange;
+    this.#onPolicyChange = onPolicyChange;
     this.replace(specs);
   }
 
@@ -54,7 +63,10 @@ export class Routes {
       const key = JSON.stringify(spec.upstream);
       const group = groups.get(key) ?? this.#groups.get(key) ?? this.#newGroup(spec);
       groups.set(key, group);
-      return goOn(before.get(spec.name), spec, group);
+      const old = before.get(spec.name);
+      const route = goOn(old, spec, group);
+      if (old !== undefined && old.policy !== route.policy) this.#onPolicyChange(old.policy, route.policy);
+      return route;
     });
     this.#table = new RouteTable(this.#routes);
     for (const [key, group] of this.#groups) if (!groups.has(key)) this.#retire(group);
@@ -98,12 +110,23 @@ class RouteTable {
   constructor(routes: readonly Route[]) {
     const anyHost = routes.filter(({ hosts }) => hosts.length === 0);
     this.#any = anyHost.length > 0 ? [new PathTable(anyHost)] : [];
-    const hosts = new Set(routes.flatMap((route) => route.hosts));
-    // The shortest first: a name below has in its chain what those above it have.
-    for (const host of [...hosts].filter(isWildcard).sort((a, b) => a.length - b.length)) {
-      this.#below.set(host.slice(1), this.#chain(routes, host));
+    const byHost = new Map<string, Set<Route>>();
+    for (const route of routes) {
+      for (const host of route.hosts) {
+        const there = byHost.get(host);
+        if (there === undefined) byHost.set(host, new Set([route]));
+        else there.add(route);
+      }
     }
-    for (const host of hosts) if (!isWildcard(host)) this.#exact.set(host, this.#chain(routes, host));
+    const hosts = [...byHost].map(([host, there]) => ({ host, own: new PathTable([...there]) }));
+    // The shortest first: a name below has in its chain what those above it have.
+    const wildcards = hosts.filter(({ host }) => isWildcard(host));
+    for (const { host, own } of wildcards.sort((a, b) => a.host.length - b.host.length)) {
+      this.#below.set(host.slice(1), [own, ...this.#chainAbove(host.slice(2))]);
+    }
+    for (const { host, own } of hosts) {
+      if (!isWildcard(host)) this.#exact.set(host, [own, ...this.#chainAbove(host)]);
+    }
   }
 
   match(host: string, path: string): Route | NoRoute {
@@ -132,11 +155,6 @@ class RouteTable {
       if (chain !== undefined) return chain;
     }
     return this.#any;
-  }
-
-  #chain(routes: readonly Route[], host: string): readonly PathTable[] {
-    const own = new PathTable(routes.filter(({ hosts }) => hosts.includes(host)));
-    return [own, ...this.#chainAbove(isWildcard(host) ? host.slice(2) : host)];
   }
 }
 

@@ -87,10 +87,15 @@ const INTERNAL_STOP_MS = 1000;
 export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   const { config, keystore, log, now = Date.now } = options;
   const readRoutes = () => configuredRoutes(config, options.env ?? process.env);
-  const routes = new Routes(options.routes ?? readRoutes(), (route, { origin }, { event, reason }) => {
-    const level = event === 'healthy' || event === 'circuit_closed' ? 'info' : 'warn';
-    log[level]({ route: route.name, server: origin, event, reason }, 'A server of the upstream changed');
-  });
+  const underWay = new UnderWay();
+  const routes = new Routes(
+    options.routes ?? readRoutes(),
+    (route, { origin }, { event, reason }) => {
+      const level = event === 'healthy' || event === 'circuit_closed' ? 'info' : 'warn';
+      log[level]({ route: route.name, server: origin, event, reason }, 'A server of the upstream changed');
+    },
+    (before, after) => underWay.policyChanged(before, after),
+  );
   let stopping = false;
   if (config.production && config.trustedProxyList.length === 0) {
     log.warn('TRUSTED_PROXIES is empty: behind a proxy, all clients share one address');
@@ -128,7 +133,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
       messages: new MemoryWindows(),
       quotas,
       usage,
-      underWay: new UnderWay(),
+      underWay,
       log,
     },
     pages: {

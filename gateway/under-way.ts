@@ -11,11 +11,7 @@ export class UnderWay {
 
   /** Takes a place. `false`, and nothing taken, when the policy leaves none. {@link leave} has to follow, once. */
   enter(policy: RoutePolicy, rootId: string): boolean {
-    let keys = this.#routes.get(policy);
-    if (keys === undefined) {
-      keys = new Map();
-      this.#routes.set(policy, keys);
-    }
+    const keys = this.#keysOf(policy);
     const count = keys.get(rootId) ?? 0;
     if (policy.concurrency !== null && count >= policy.concurrency) return false;
     keys.set(rootId, count + 1);
@@ -28,5 +24,19 @@ export class UnderWay {
     const count = keys?.get(rootId) ?? 0;
     if (count > 1) keys?.set(rootId, count - 1);
     else keys?.delete(rootId);
+  }
+
+  /** A route gets another policy: what is under way under the old one counts in the new one's limit. */
+  policyChanged(before: RoutePolicy, after: RoutePolicy): void {
+    this.#routes.set(after, this.#keysOf(before));
+  }
+
+  #keysOf(policy: RoutePolicy): Map<string, number> {
+    let keys = this.#routes.get(policy);
+    if (keys === undefined) {
+      keys = new Map();
+      this.#routes.set(policy, keys);
+    }
+    return keys;
   }
 }

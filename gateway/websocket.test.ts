@@ -483,4 +483,17 @@ describe('what is no WebSocket', () => {
     );
     expect(upstream.requests).toEqual([]);
   });
+
+  it('a handshake in one packet with a request that is refused: the gateway answers both and lives', async () => {
+    const upstream = await startWebSocketUpstream();
+    const { gateway, key } = await behind(upstream);
+    const received = await sendRaw(
+      gateway.port,
+      `GET /refused HTTP/1.1\r\nHost: a\r\n\r\n${handshake(key)}`,
+      (text) => /HTTP\/1\.1 501 [^{]*\{.*\}$/.test(text),
+    );
+    expect(received).toMatch(/^HTTP\/1\.1 401 [^{]*\{.*"code":"missing_key".*\}HTTP\/1\.1 501 /);
+    expect((await gateway.get('/health')).status).toBe(200);
+    expect(upstream.requests).toEqual([]);
+  });
 });

@@ -147,7 +147,10 @@ export function acceptWebSockets(
   });
 }
 
-/** Whether a request is the handshake of a WebSocket (RFC 6455 section 4.1), and the only one under way on its connection. */
+/**
+ * Whether a request is the handshake of a WebSocket (RFC 6455 section 4.1), and the only one under way on its connection:
+ * the answer to the one before it has been sent, too, or there would be two of them on the socket at a time.
+ */
 export function isHandshake(req: IncomingMessage, connections: Pick<Connections, 'get'>): boolean {
   return (
     req.method === 'GET' &&
@@ -155,6 +158,12 @@ export function isHandshake(req: IncomingMessage, connections: Pick<Connections,
     req.headers.upgrade?.toLowerCase() === 'websocket' &&
     req.headers['content-length'] === undefined &&
     req.headers['transfer-encoding'] === undefined &&
-    connections.get(req.socket)?.busy === 0
+    connections.get(req.socket)?.busy === 0 &&
+    isAnswerSent(req.socket)
   );
+}
+
+/** Nothing else tells of it: a small answer is with the socket before `node:http` has found out that it is sent. */
+function isAnswerSent(socket: Socket & { _httpMessage?: ServerResponse | null }): boolean {
+  return (socket._httpMessage ?? null) === null;
 }

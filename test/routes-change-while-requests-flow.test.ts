@@ -111,6 +111,42 @@ it('an answer under way goes on, from the server that began it', async () => {
   expect(await under.text()).toBe('begun and ended');
 });
 
+it.each([
+  ['the same limit', 2, [429, 429, 200]],
+  ['a higher one', 3, [200, 429, 200]],
+  ['a lower one', 1, [429, 429, 429]],
+])('what a key has under way counts in the route’s new policy: %s', async (_name, concurrency, expected) => {
+  const finish: (() => void)[] = [];
+  const upstream = await startUpstream((req, res) => {
+    if (req.url === '/slow') finish.push(() => res.end());
+    else res.end();
+  });
+  writeFileSync(file, routeTo(upstream.url, ', concurrency: 2'));
+  const gateway = await startFrom();
+  const { plaintext } = await gateway.key();
+  const quick = async () => (await gateway.get('/quick', plaintext)).status;
+  const slow = [gateway.get('/slow', plaintext), gateway.get('/slow', plaintext)];
+  await expect.poll(() => finish.length).toBe(2);
+  writeFileSync(file, routeTo(upstream.url, `, concurrency: ${concurrency}, max_body: 5`));
+  gateway.reloadRoutes();
+  const statuses = [await quick()];
+  // Again, and again another policy.
+  writeFileSync(file, routeTo(upstream.url, ', concurrency: 2, max_body: 6'));
+  gateway.reloadRoutes();
+  statuses.push(await quick());
+  writeFileSync(file, routeTo(upstream.url, `, concurrency: ${concurrency}`));
+  gateway.reloadRoutes();
+  finish[0]?.();
+  await Promise.race(slow);
+  await expect.poll(quick).toBe(expected[2]);
+  statuses.push(await quick());
+  expect(statuses).toEqual(expected);
+  finish[1]?.();
+  await Promise.all(slow);
+  // Each has given its place back, once.
+  await expect.poll(quick).toBe(200);
+});
+
 describe('a change of the file is noticed', () => {
   it('when it is written in place, replaced, or taken away and made anew', async () => {
     const [one, two, three] = [await startNamed('one'), await startNamed('two'), await startNamed('three')];
