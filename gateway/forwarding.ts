@@ -57,6 +57,7 @@ export class Forwarding implements Dispatcher.DispatchHandler, WaitingRequest {
     this.#headers = upstreamHeaders(exchange, route, allowed, req.httpVersion);
     if (head.contentLength !== null) this.#headers.push('Content-Length', head.contentLength);
     this.#body = head.hasBody ? new RequestBody(req, route.policy.maxBodyBytes) : null;
+    this.#body?.once('error', (error) => this.#bodyFailed(error));
     // One listener a connection, not one a request.
     if (connection.underWay === null) {
       const underWay = new Set<Forwarding>();
@@ -224,6 +225,13 @@ export class Forwarding implements Dispatcher.DispatchHandler, WaitingRequest {
       return;
     }
     if (target !== null) group.release(target);
+    this.#fail(error);
+  }
+
+  /** The body cannot be read to its end. Who is asked finds out by himself. */
+  #bodyFailed(error: Error): void {
+    if (this.#over || this.#target !== null) return;
+    this.#route.group.leave(this);
     this.#fail(error);
   }
 

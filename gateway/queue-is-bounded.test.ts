@@ -1,5 +1,5 @@
 import { request, type ServerResponse } from 'node:http';
-import { type AddressInfo, createServer as createTcpServer } from 'node:net';
+import { type AddressInfo, connect, createServer as createTcpServer } from 'node:net';
 import { afterEach, describe, expect, it } from 'vitest';
 import { closeAll, closeLater, startUpstream } from '../test/gateways.ts';
 import { eventually, LANES, metric, gatewayBefore as startGatewayBefore } from '../test/servers.ts';
@@ -61,6 +61,26 @@ describe.each(LANES)('with the fast lane %s', (lane) => {
       answer();
     }
     for (const each of answers) expect((await each).status).toBe(200);
+  });
+
+  it('one that waits and whose body turns out to be unreadable is told so, and waits no longer', async () => {
+    const { gateway, key, get, held, upstream, waiting, answer } = await busy();
+    const answers = [get(), get()];
+    await eventually(() => expect(held).toHaveLength(2));
+    const socket = connect(gateway.port, '127.0.0.1');
+    let received = '';
+    socket.on('data', (data) => {
+      received += data.toString('latin1');
+    });
+    socket.write(`POST / HTTP/1.1\r\nHost: h\r\nX-API-Key: ${key}\r\nTransfer-Encoding: chunked\r\n\r\n`);
+    await waiting(1);
+    socket.write('no chunk\r\n');
+    await eventually(() => expect(received).toMatch(/^HTTP\/1.1 400 .*"code":"invalid_request"/s));
+    await waiting(0);
+    answer();
+    answer();
+    for (const each of answers) expect((await each).status).toBe(200);
+    expect(upstream.requests).toHaveLength(2);
   });
 
   it('none waits for longer than it should: 503', async () => {
