@@ -57,12 +57,12 @@ export function decider(count: number, capacity: number) {
     },
     markKeysUsed: async () => {},
   } as unknown as Keystore;
-  const quotas = new Quotas(capacity);
+  const quotas = new Quotas();
   const usage = new UsageRecorder({
     keystore,
     log,
-    onWritten: (rootId, row, total) => quotas.written(rootId, row, total),
-    isPressing: (rootId) => quotas.isPressing(rootId),
+    onWritten: (chain, row, total) => quotas.written(chain, row, total),
+    isPressing: (chain) => quotas.isPressing(chain),
   });
   const facts = new FactsCache({
     keystore,

@@ -1,10 +1,10 @@
-import type { KeyFacts } from '../keystore/keystore.ts';
 import { accessOf } from '../shared/access.ts';
 import type { Logger } from '../shared/log.ts';
 import type { PlanCatalogue } from '../shared/plans.ts';
 import { type Allowed, type Decision, type Refused, refused } from './decision.ts';
 import { EffectivePlans } from './effective-plans.ts';
 import { type Identify, wrongMode } from './identify.ts';
+import type { Key } from './key.ts';
 import { quotaUsedUp, tooManyConcurrent, windowFull } from './limit-refusals.ts';
 import type { WindowsSpent } from './limits.ts';
 import {
@@ -63,7 +63,7 @@ export function createDecide(options: Options): Decide {
     return key instanceof Promise ? key.then((found) => judge(found, ask, how)) : judge(key, ask, how);
   };
 
-  function judge(key: KeyFacts | Refused, ask: Ask, how: 'spend' | 'look'): Decision | Promise<Decision> {
+  function judge(key: Key | Refused, ask: Ask, how: 'spend' | 'look'): Decision | Promise<Decision> {
     if ('allowed' in key) return key;
     const allowed = entitled(key, ask);
     if (how === 'look') return allowed.allowed ? look(allowed, ask.now) : allowed;
@@ -73,7 +73,7 @@ export function createDecide(options: Options): Decide {
   }
 
   /** Whether the key may do this at all, whatever its limits leave. */
-  function entitled(key: KeyFacts, { policy, address, now }: Ask): Allowed | Refused {
+  function entitled(key: Key, { policy, address, now }: Ask): Allowed | Refused {
     const { mode } = identify;
     if (mode !== null && key.mode !== mode) return { ...wrongMode(key.mode, mode), key };
     const plan = plans.of(key);
@@ -105,7 +105,7 @@ export function createDecide(options: Options): Decide {
   function look(allowed: Allowed, now: number): Allowed | Promise<Allowed> {
     const { key, plan } = allowed;
     allowed.quota = quotas.look(key, plan, now);
-    const states = windows.look(key.rootId, plan.limits, now);
+    const states = windows.look(key.chain, plan.limits, now);
     if (states instanceof Promise) {
       return states.then((known) => {
         allowed.windows = known;
@@ -130,7 +130,7 @@ export function createDecide(options: Options): Decide {
       // Who has nothing left for ever is not told to come back when the window renews; anybody else is.
       const quota = quotas.look(key, plan, countedAt);
       const states = windows.spend(
-        key.rootId,
+        key.chain,
         plan.limits,
         0,
         quota?.per === 'purchase' ? 0 : needed,
@@ -142,7 +142,7 @@ export function createDecide(options: Options): Decide {
     }
     let spent: WindowsSpent | Promise<WindowsSpent>;
     try {
-      spent = windows.spend(key.rootId, plan.limits, cost, needed, countedAt);
+      spent = windows.spend(key.chain, plan.limits, cost, needed, countedAt);
     } catch (error) {
       leave(allowed);
       throw error;
@@ -182,13 +182,13 @@ export function createDecide(options: Options): Decide {
     underWay.leave(allowed.policy, allowed.key.rootId);
   }
 
-  function counted(decision: Decision, key: KeyFacts, now: number): Decision {
+  function counted(decision: Decision, key: Key, now: number): Decision {
     usage.count(key, decision.allowed, now, decision.allowed ? decision.cost : 1);
     return decision;
   }
 
   /** The plan file lost a plan that people pay for: ours to mend, and worth one line, not one for each request. */
-  function planMissing(key: KeyFacts): Refused {
+  function planMissing(key: Key): Refused {
     if (!missingPlans.has(key.planId)) {
       missingPlans.add(key.planId);
       log.error(

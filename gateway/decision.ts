@@ -2,6 +2,7 @@ import type { KeyFacts } from '../keystore/keystore.ts';
 import type { Access } from '../shared/access.ts';
 import type { Plan } from '../shared/plans.ts';
 import type { ProblemCode } from '../shared/problems.ts';
+import type { Key } from './key.ts';
 import type { WindowState } from './limits.ts';
 import type { QuotaState } from './quota.ts';
 import type { RoutePolicy } from './route-spec.ts';
@@ -10,7 +11,7 @@ import type { Counters } from './spending.ts';
 /** The request may go on, and was counted if it was asked to be. */
 export type Allowed = {
   allowed: true;
-  key: KeyFacts;
+  key: Key;
   plan: Plan;
   access: Extract<Access, { state: 'active' }>;
   policy: RoutePolicy;

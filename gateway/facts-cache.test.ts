@@ -3,12 +3,14 @@ import type { KeyFacts, Keystore } from '../keystore/keystore.ts';
 import { closeAll, closeLater } from '../test/gateways.ts';
 import { newKeystoreUrl, openTestKeystore } from '../test/keystores.ts';
 import { BadKeys } from './bad-keys.ts';
-import { FactsCache } from './facts-cache.ts';
+import { FactsCache, type Known } from './facts-cache.ts';
 
 afterEach(async () => {
   vi.useRealTimers();
   await closeAll();
 });
+
+const NEW_KEY = { mode: 'test', prefix: 'tg', planId: 'p', name: null, expiresAt: null } as const;
 
 /** A cache over a real keystore, in whose reads the test can stand. */
 async function cacheOver(options: { healthy?: () => boolean } = {}) {
@@ -18,6 +20,7 @@ async function cacheOver(options: { healthy?: () => boolean } = {}) {
   let reads = 0;
   let hidden = false;
   let during: (facts: KeyFacts | undefined) => Promise<void> = async () => {};
+  let everything = () => {};
   const notices: string[] = [];
   await keystore.changes.subscribe((change) => notices.push(...change));
   const cache = new FactsCache({
@@ -30,7 +33,12 @@ async function cacheOver(options: { healthy?: () => boolean } = {}) {
       },
       changes: Object.create(keystore.changes, {
         healthy: { get: () => options.healthy?.() ?? true },
-        subscribe: { value: keystore.changes.subscribe.bind(keystore.changes) },
+        subscribe: {
+          value: (listener: Parameters<typeof keystore.changes.subscribe>[0]) => {
+            everything = () => listener('everything');
+            return keystore.changes.subscribe(listener);
+          },
+        },
       }),
     },
     capacity: 10,
@@ -39,14 +47,7 @@ async function cacheOver(options: { healthy?: () => boolean } = {}) {
     onRead: () => {},
   });
   await cache.start();
-  const { id } = await keystore.createKey({
-    mode: 'test',
-    prefix: 'tg',
-    planId: 'p',
-    name: null,
-    expiresAt: null,
-    actor: 't',
-  });
+  const { id } = await keystore.createKey({ ...NEW_KEY, actor: 't' });
   await vi.waitFor(() => expect(notices).toEqual([id]));
   return {
     id,
@@ -54,6 +55,8 @@ async function cacheOver(options: { healthy?: () => boolean } = {}) {
     keystore,
     notices,
     reads: () => reads,
+    /** As if the change feed did not know any more what has changed. */
+    everything: () => everything(),
     /** As if the key were not there yet. */
     hide: (yes: boolean) => {
       hidden = yes;
@@ -143,6 +146,51 @@ describe('what is remembered of a key', () => {
     expect(reads(), 'a failing keystore is not asked for each request').toBe(before);
     pass(10 * 60_000);
     await expect(cache.load(id)).rejects.toThrow('disk gone');
+  });
+});
+
+describe('a key that somebody keeps', () => {
+  it('is of no use any more once a notice of it came, and what is read then has used what it had used', async () => {
+    const { id, cache, keystore } = await cacheOver();
+    await cache.load(id);
+    const kept = cache.find(id) as Known;
+    expect(cache.use(kept)?.id).toBe(id);
+    await keystore.revokeKey({ id, reason: 'operator', actor: 't' });
+    await vi.waitFor(() => expect(cache.use(kept)).toBeUndefined());
+    const read = await cache.load(id);
+    expect(read?.revokedAt).not.toBeNull();
+    expect(read?.chain).toBe(kept.key.chain);
+    expect(cache.use(kept), 'it stays so').toBeUndefined();
+  });
+
+  it('is of no use once it was read again', async () => {
+    const { id, cache } = await cacheOver();
+    await cache.load(id);
+    const kept = cache.find(id) as Known;
+    await cache.load(id);
+    expect(cache.use(kept)).toBeUndefined();
+    expect(cache.use(cache.find(id) as Known)?.chain).toBe(kept.key.chain);
+  });
+
+  it('is of no use once all were forgotten, as nobody would tell of its revocation', async () => {
+    const { id, cache, everything } = await cacheOver();
+    await cache.load(id);
+    const kept = cache.find(id) as Known;
+    everything();
+    expect(cache.use(kept)).toBeUndefined();
+  });
+
+  it('is of no use once it gave way to others, for the same reason; in use, it does not give way', async () => {
+    const { id, cache, keystore } = await cacheOver();
+    const others = await keystore.createKeys({ keys: Array(40).fill(NEW_KEY), actor: 't' });
+    await cache.load(id);
+    const kept = cache.find(id) as Known;
+    for (const other of others.slice(0, 20)) {
+      await cache.load(other.id);
+      expect(cache.use(kept)?.id).toBe(id);
+    }
+    for (const other of others.slice(20)) await cache.load(other.id);
+    expect(cache.use(kept)).toBeUndefined();
   });
 });
 

@@ -1,5 +1,6 @@
 import { LRUCache } from 'lru-cache';
 import type { KeyFacts, Keystore } from '../keystore/keystore.ts';
+import { Chains, type Key } from './key.ts';
 import { Recent } from './recent.ts';
 
 /** How long facts are used while the change feed cannot be read: with it away, nobody would tell us of a revocation. */
@@ -14,8 +15,18 @@ const RETRY_MS = 250;
 const ABSENT_MS = 2000;
 const MAX_ABSENT = 20_000;
 
-type Entry = { facts: KeyFacts; readAt: number; retryAt: number };
-type Reading = { promise: Promise<KeyFacts | undefined>; outdated: boolean };
+type Reading = { promise: Promise<Key | undefined>; outdated: boolean };
+
+/** A key that is remembered. Whoever keeps one of these asks {@link FactsCache.use} each time what it is worth. */
+export type Known = {
+  readonly key: Key;
+  readonly readAt: number;
+  retryAt: number;
+  /** It was forgotten, or read again. */
+  over: boolean;
+  /** When it was last found in the cache, as {@link Recent.turns}. */
+  turn: number;
+};
 
 /**
  * What the keystore says of keys, remembered by key id until the change feed says otherwise. A notice that arrives while
@@ -24,9 +35,10 @@ type Reading = { promise: Promise<KeyFacts | undefined>; outdated: boolean };
 export class FactsCache {
   readonly #keystore: Pick<Keystore, 'findKeyFacts' | 'changes'>;
   readonly #now: () => number;
-  readonly #onRead: (facts: KeyFacts, usageEpoch: number) => void;
+  readonly #onRead: (key: Key, usageEpoch: number) => void;
   readonly #usageEpoch: () => number;
-  readonly #entries: Recent<string, Entry>;
+  readonly #entries: Recent<string, Known>;
+  readonly #chains: Chains;
   readonly #absent = new LRUCache<string, true>({ max: MAX_ABSENT, ttl: ABSENT_MS });
   readonly #reading = new Map<string, Reading>();
   #unsubscribe: (() => void) | undefined;
@@ -37,13 +49,14 @@ export class FactsCache {
     capacity: number;
     now: () => number;
     usageEpoch: () => number;
-    onRead: (facts: KeyFacts, usageEpoch: number) => void;
+    onRead: (key: Key, usageEpoch: number) => void;
   }) {
     this.#keystore = options.keystore;
     this.#now = options.now;
     this.#usageEpoch = options.usageEpoch;
     this.#onRead = options.onRead;
     this.#entries = new Recent(options.capacity);
+    this.#chains = new Chains(options.capacity);
   }
 
   /** Follows the change feed. Nothing may be read before. */
@@ -56,7 +69,7 @@ export class FactsCache {
         return;
       }
       for (const id of change) {
-        this.#entries.delete(id);
+        this.#forget(id);
         this.#absent.delete(id);
         const reading = this.#reading.get(id);
         if (reading) reading.outdated = true;
@@ -68,18 +81,32 @@ export class FactsCache {
     this.#unsubscribe?.();
   }
 
-  /** The facts of a key, if they are at hand and may be relied on now. */
-  fresh(id: string): KeyFacts | undefined {
-    const entry = this.#entries.get(id);
-    if (entry === undefined) return undefined;
+  /** A key that is at hand, whatever it is worth. */
+  find(id: string): Known | undefined {
+    const known = this.#entries.get(id);
+    if (known !== undefined) known.turn = this.#entries.turns;
+    return known;
+  }
+
+  /** What is known of a key, if it may be relied on now. Looks nothing up, as long as the key is used now and then. */
+  use(known: Known): Key | undefined {
+    if (known.over) return undefined;
+    const { id } = known.key;
+    if (known.turn !== this.#entries.turns && this.find(id) !== known) return undefined;
     const now = this.#now();
-    const age = now - entry.readAt;
+    const age = now - known.readAt;
     if (!this.#keystore.changes.healthy && age > UNFED_MS) return undefined;
-    if (age > REFRESH_MS && now >= entry.retryAt) {
-      entry.retryAt = now + REFRESH_MS;
+    if (age > REFRESH_MS && now >= known.retryAt) {
+      known.retryAt = now + REFRESH_MS;
       void this.load(id).catch(() => {});
     }
-    return entry.facts;
+    return known.key;
+  }
+
+  /** The facts of a key, if they are at hand and may be relied on now. */
+  fresh(id: string): Key | undefined {
+    const known = this.find(id);
+    return known === undefined ? undefined : this.use(known);
   }
 
   /**
@@ -88,12 +115,12 @@ export class FactsCache {
    *
    * @throws whatever the keystore throws, when nothing is known of the key
    */
-  async load(id: string): Promise<KeyFacts | undefined> {
+  async load(id: string): Promise<Key | undefined> {
     if (this.#absent.has(id)) return undefined;
     const entry = this.#entries.get(id);
     const now = this.#now();
     const usable = entry !== undefined && now - entry.readAt < OUTAGE_MS;
-    if (usable && !this.#keystore.changes.healthy && now < entry.retryAt) return entry.facts;
+    if (usable && !this.#keystore.changes.healthy && now < entry.retryAt) return entry.key;
     try {
       return await this.#readOnce(id);
     } catch (error) {
@@ -101,11 +128,11 @@ export class FactsCache {
       const current = this.#entries.get(id);
       if (!usable || current === undefined) throw error;
       current.retryAt = now + RETRY_MS;
-      return current.facts;
+      return current.key;
     }
   }
 
-  #readOnce(id: string): Promise<KeyFacts | undefined> {
+  #readOnce(id: string): Promise<Key | undefined> {
     const underWay = this.#reading.get(id);
     if (underWay) return underWay.promise;
     const reading: Reading = { promise: Promise.resolve(undefined), outdated: false };
@@ -114,7 +141,7 @@ export class FactsCache {
     return reading.promise;
   }
 
-  async #read(id: string, reading: Reading): Promise<KeyFacts | undefined> {
+  async #read(id: string, reading: Reading): Promise<Key | undefined> {
     let facts: KeyFacts | undefined;
     let epoch: number;
     do {
@@ -122,14 +149,25 @@ export class FactsCache {
       epoch = this.#usageEpoch();
       facts = await this.#keystore.findKeyFacts(id);
     } while (reading.outdated);
-    const now = this.#now();
+    const readAt = this.#now();
+    const before = this.#forget(id)?.key;
     if (facts === undefined) {
-      this.#entries.delete(id);
       this.#absent.set(id, true);
-    } else {
-      this.#onRead(facts, epoch);
-      this.#entries.set(id, { facts, readAt: now, retryAt: 0 });
+      return undefined;
     }
-    return facts;
+    const key = this.#chains.keyOf(facts, before);
+    this.#onRead(key, epoch);
+    const known = { key, readAt, retryAt: 0, over: false, turn: 0 };
+    this.#entries.set(id, known);
+    known.turn = this.#entries.turns;
+    return key;
+  }
+
+  #forget(id: string): Known | undefined {
+    const known = this.#entries.get(id);
+    if (known === undefined) return undefined;
+    known.over = true;
+    this.#entries.delete(id);
+    return known;
   }
 }

@@ -6,9 +6,10 @@ import { type Mode, type ParsedKey, parseKey } from '../shared/keys.ts';
 import type { Logger } from '../shared/log.ts';
 import type { BadKeys } from './bad-keys.ts';
 import { type Refused, refused } from './decision.ts';
-import type { FactsCache } from './facts-cache.ts';
+import type { FactsCache, Known } from './facts-cache.ts';
 import type { FirstUses, KeyInUse } from './first-uses.ts';
 import { type HashQueue, HashQueueFull } from './hash-queue.ts';
+import type { Key } from './key.ts';
 import { Recent } from './recent.ts';
 
 /** Longer than any key; not worth hashing. */
@@ -23,7 +24,12 @@ const MAX_HELD = 1000;
 /** An outage is one line in a while, not one for each request. */
 const FAILURE_LOG_MS = 5000;
 
-type Verified = KeyInUse & { digest: string; tag: number };
+type Verified = KeyInUse & {
+  digest: string;
+  tag: number;
+  /** What was last known of the key; `null`: it has to be found again. */
+  known: Known | null;
+};
 
 type Options = {
   keystore: Pick<Keystore, 'hasher' | 'mode' | 'upgradeKeyHash'>;
@@ -71,11 +77,11 @@ export class Identify {
    *
    * @param address the client's, which pays for wrong keys
    */
-  identify(presented: string, address: string): KeyFacts | Refused | Promise<KeyFacts | Refused> {
+  identify(presented: string, address: string): Key | Refused | Promise<Key | Refused> {
     const digest = presented.length <= MAX_PRESENTED ? hash('sha256', presented, 'latin1') : '';
     const known = this.#remembered(digest);
     if (known !== undefined) {
-      const facts = this.#options.facts.fresh(known.id);
+      const facts = this.#factsOf(known);
       if (facts !== undefined && facts.tag === known.tag && known.noted) {
         this.hits++;
         return facts;
@@ -94,6 +100,15 @@ export class Identify {
   #remembered(digest: string): Verified | undefined {
     const found = this.#verified.get(placeOf(digest));
     return found?.digest === digest ? found : undefined;
+  }
+
+  /** The facts of a key that was verified, if they are at hand and may be relied on now. */
+  #factsOf(verified: Verified): Key | undefined {
+    const { facts } = this.#options;
+    verified.known ??= facts.find(verified.id) ?? null;
+    const key = verified.known === null ? undefined : facts.use(verified.known);
+    if (key === undefined) verified.known = null;
+    return key;
   }
 
   /** Whether addresses that have sent too many wrong keys send unknown ones faster than they may be looked at. */
@@ -122,9 +137,9 @@ export class Identify {
     digest: string,
     known: Verified | undefined,
     address: string,
-  ): Promise<KeyFacts | Refused> {
+  ): Promise<Key | Refused> {
     if (known !== undefined) {
-      const facts = this.#options.facts.fresh(known.id) ?? (await this.#options.facts.load(known.id));
+      const facts = this.#factsOf(known) ?? (await this.#options.facts.load(known.id));
       if (facts !== undefined && facts.tag === known.tag) return this.#inUse(known, facts);
       this.#verified.delete(placeOf(digest));
     }
@@ -135,7 +150,7 @@ export class Identify {
     return this.#verify(parsed, digest, address);
   }
 
-  async #verify(parsed: ParsedKey, digest: string, address: string): Promise<KeyFacts | Refused> {
+  async #verify(parsed: ParsedKey, digest: string, address: string): Promise<Key | Refused> {
     const { keystore, facts } = this.#options;
     const stored = facts.fresh(parsed.id) ?? (await facts.load(parsed.id));
     const possible =
@@ -149,14 +164,20 @@ export class Identify {
       return this.#bad(address, 'No key like this was ever issued here.');
     }
     // Of requests that waited for one Argon2 run, all go on with what the first of them remembered.
-    const verified = this.#remembered(digest) ?? { digest, id: stored.id, tag: stored.tag, noted: false };
+    const verified = this.#remembered(digest) ?? {
+      digest,
+      id: stored.id,
+      tag: stored.tag,
+      noted: false,
+      known: null,
+    };
     this.#verified.set(placeOf(digest), verified);
     // The wait for Argon2 may have been long; what counts is how the key stands now.
     return this.#inUse(verified, facts.fresh(parsed.id) ?? (await facts.load(parsed.id)) ?? stored);
   }
 
   /** Sees to it that the keystore knows of the first use of a key before anything comes of that use. */
-  async #inUse(verified: Verified, facts: KeyFacts): Promise<KeyFacts> {
+  async #inUse(verified: Verified, facts: Key): Promise<Key> {
     if (facts.firstUsedAt !== null) verified.noted = true;
     if (verified.noted) return facts;
     await this.#options.firstUses.note(verified);

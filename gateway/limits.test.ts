@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { Window } from '../shared/plans.ts';
+import type { Chain } from './key.ts';
 import { MemoryWindows } from './limits.ts';
 
 beforeEach(() => {
@@ -12,10 +13,25 @@ afterEach(() => {
 
 const second = (requests: number): Window => ({ name: 'second', requests, seconds: 1 });
 const minute = (requests: number): Window => ({ name: 'minute', requests, seconds: 60 });
-const left = (windows: MemoryWindows, limits: Window[]) =>
-  windows.look('r', limits, Date.now()).map((window) => window.remaining);
+const hour = (requests: number): Window => ({ name: 'hour', requests, seconds: 3600 });
+
+const chains = new WeakMap<MemoryWindows, Map<string, Chain>>();
+/** The chain of a name, in front of these windows. */
+function chainOf(windows: MemoryWindows, rootId = 'r'): Chain {
+  const known = chains.get(windows) ?? new Map<string, Chain>();
+  chains.set(windows, known);
+  const chain = known.get(rootId) ?? newChain(rootId);
+  known.set(rootId, chain);
+  return chain;
+}
+function newChain(rootId: string): Chain {
+  return { rootId, requests: [], messages: [], tally: null };
+}
+
+const left = (windows: MemoryWindows, limits: Window[], chain = chainOf(windows)) =>
+  windows.look(chain, limits, Date.now()).map((window) => window.remaining);
 const spend = (windows: MemoryWindows, limits: Window[], cost = 1, needed = cost, root = 'r') =>
-  windows.spend(root, limits, cost, needed, Date.now());
+  windows.spend(chainOf(windows, root), limits, cost, needed, Date.now());
 
 describe('windows', () => {
   it('a request refused by one consumes nothing from the others', async () => {
@@ -103,7 +119,9 @@ describe('windows', () => {
     const countedAt = Date.now();
     spend(windows, limits, 6);
     const settle = (difference: number) =>
-      windows.settle('r', limits, difference, countedAt, Date.now()).map((window) => window.remaining);
+      windows
+        .settle(chainOf(windows), limits, difference, countedAt, Date.now())
+        .map((window) => window.remaining);
     expect(settle(-5)).toEqual([9, 19]);
     expect(settle(30), 'it may go below zero').toEqual([0, 0]);
     expect(spend(windows, limits).violated).toEqual(['second', 'minute']);
@@ -130,25 +148,38 @@ describe('windows', () => {
     expect(spend(windows, limits, 0, 1).violated, 'priced later, and nothing is left').toEqual(['second']);
   });
 
-  it('idle keys are forgotten, with no timer', () => {
+  it('long ones outlast a chain that is forgotten, and are forgotten when they have ended, with no timer', () => {
     const windows = new MemoryWindows();
-    for (let i = 0; i < 100; i++) spend(windows, [second(1), minute(1)], 1, 1, `r${i}`);
-    expect([windows.size, vi.getTimerCount()]).toEqual([200, 0]);
+    const limits = [second(1), minute(9), hour(9)];
+    for (let i = 0; i < 100; i++) spend(windows, limits, 1, 1, `r${i}`);
+    expect([windows.size, vi.getTimerCount()]).toEqual([100, 0]);
+    const again = newChain('r7');
+    expect(left(windows, limits, again)).toEqual([1, 9, 8]);
+    windows.spend(again, limits, 1, 1, Date.now());
+    expect(left(windows, limits, chainOf(windows, 'r7')), 'both are the same window').toEqual([0, 8, 7]);
     for (let i = 0; i < 4; i++) {
-      vi.advanceTimersByTime(60_000);
-      left(windows, [second(1), minute(1)]);
+      vi.advanceTimersByTime(3_600_000);
+      left(windows, limits, newChain('r7'));
     }
     expect(windows.size).toBe(0);
+  });
+
+  it('of requests and of messages are counted apart', () => {
+    const [requests, messages] = [new MemoryWindows(), new MemoryWindows('messages')];
+    const chain = newChain('r');
+    requests.spend(chain, [minute(5)], 1, 1, Date.now());
+    messages.spend(chain, [minute(5)], 3, 3, Date.now());
+    expect([left(requests, [minute(5)], chain), left(messages, [minute(5)], chain)]).toEqual([[4], [2]]);
   });
 
   it('a request that waited counts in the window of those that it let pass', () => {
     const windows = new MemoryWindows();
     const limits = [minute(3)];
     const at = Date.now();
-    windows.spend('r', limits, 1, 1, at + 900);
-    windows.spend('r', limits, 1, 1, at);
-    windows.spend('r', limits, 1, 1, at + 1000);
-    expect(windows.spend('r', limits, 1, 1, at).violated).toEqual(['minute']);
+    windows.spend(chainOf(windows), limits, 1, 1, at + 900);
+    windows.spend(chainOf(windows), limits, 1, 1, at);
+    windows.spend(chainOf(windows), limits, 1, 1, at + 1000);
+    expect(windows.spend(chainOf(windows), limits, 1, 1, at).violated).toEqual(['minute']);
   });
 
   it('a clock that is set back makes no window longer', () => {

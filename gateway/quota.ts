@@ -1,6 +1,6 @@
 import { hourOf, type KeyFacts, monthEndMs, monthStartHour, type UsageRow } from '../keystore/keystore.ts';
 import type { Plan } from '../shared/plans.ts';
-import { Recent } from './recent.ts';
+import type { Chain, Key } from './key.ts';
 
 /** How many requests a plan includes, and in what. */
 export type Allowance = Pick<Plan, 'quota' | 'quotaPer'>;
@@ -19,7 +19,7 @@ export type QuotaState = { limit: number; used: number; remaining: number } & (
 );
 
 /** What a rotation chain has used since an hour, as far as this process knows. */
-type Tally = {
+export type Tally = {
   /** The first hour of the month, or {@link EVER}. */
   startHour: number;
   /** In the ledger, by every process. */
@@ -46,13 +46,7 @@ const EVER = 0;
  * written yet. Each request is in exactly one of the two.
  */
 export class Quotas {
-  readonly #tallies: Recent<string, Tally>;
   #month = { start: 0, end: 0, startHour: 0 };
-
-  /** @param capacity rotation chains remembered; one that is forgotten is read from the ledger again */
-  constructor(capacity: number) {
-    this.#tallies = new Recent(capacity);
-  }
 
   /**
    * Takes over the ledger's total that was read with a key's facts.
@@ -60,9 +54,9 @@ export class Quotas {
    * @param exact whether no write of this process was under way while they were read; otherwise it cannot be told
    *   which of our own requests the total holds already, and it is left alone
    */
-  learn(facts: KeyFacts, exact: boolean): void {
-    const tally = this.#tallies.get(facts.rootId);
-    if (!tally || !exact) return;
+  learn(facts: Key, exact: boolean): void {
+    const { tally } = facts.chain;
+    if (tally === null || !exact) return;
     const used = usedSince(facts, tally.startHour);
     if (used === null) return;
     tally.written = used;
@@ -73,7 +67,7 @@ export class Quotas {
    * Counts `cost` requests. `false`, and nothing counted, when the quota has less than `needed` left; nothing needed,
    * nothing refused.
    */
-  spend(facts: KeyFacts, allowance: Allowance, now: number, cost = 1, needed = cost): boolean {
+  spend(facts: Key, allowance: Allowance, now: number, cost = 1, needed = cost): boolean {
     const { quota } = allowance;
     // What is counted against nothing need not be remembered: the ledger has it.
     if (quota === null) return true;
@@ -88,22 +82,21 @@ export class Quotas {
    * Whether other processes have to know soon what is not in the ledger yet, as it is more than a hundredth of what was
    * left. Less than that can wait for seconds: a quota that is used up meanwhile goes by ten times as much in half a second.
    */
-  isPressing(rootId: string): boolean {
-    const tally = this.#tallies.get(rootId);
-    if (tally === undefined) return false;
+  isPressing({ tally }: Chain): boolean {
+    if (tally === null) return false;
     const { quota, written, unwritten } = tally;
     return unwritten !== 0 && Math.abs(unwritten) >= (quota - written - unwritten) * PRESSING_SHARE;
   }
 
   /** Counts what a request turned out to cost beyond what was counted at `countedAt`; negative: gives it back. */
-  settle(facts: KeyFacts, allowance: Allowance, difference: number, countedAt: number, now: number): void {
+  settle(facts: Key, allowance: Allowance, difference: number, countedAt: number, now: number): void {
     if (allowance.quota === null) return;
     const tally = this.#tally(facts, allowance, now);
     if (hourOf(countedAt) >= tally.startHour) tally.unwritten += difference;
   }
 
   /** Where a key stands; `null` for a plan without a quota. */
-  look(facts: KeyFacts, allowance: Allowance, now: number): QuotaState | null {
+  look(facts: Key, allowance: Allowance, now: number): QuotaState | null {
     const limit = allowance.quota;
     if (limit === null) return null;
     const tally = this.#tally(facts, allowance, now);
@@ -126,9 +119,8 @@ export class Quotas {
    * Moves what is now in the ledger from one column to the other, and learns from the hour's total what other processes
    * wrote meanwhile.
    */
-  written(rootId: string, row: UsageRow, totalRequests: number): void {
-    const tally = this.#tallies.get(rootId);
-    if (!tally || row.hour < tally.startHour) return;
+  written({ tally }: Chain, row: UsageRow, totalRequests: number): void {
+    if (tally === null || row.hour < tally.startHour) return;
     const seen = tally.seen.get(row.keyId);
     const byOthers = seen?.hour === row.hour ? Math.max(0, totalRequests - seen.total - row.requests) : 0;
     tally.unwritten -= row.requests;
@@ -139,7 +131,7 @@ export class Quotas {
     tally.seen.set(row.keyId, { hour: row.hour, total: totalRequests });
   }
 
-  #tally(facts: KeyFacts, { quotaPer }: Allowance, now: number): Tally {
+  #tally(facts: Key, { quotaPer }: Allowance, now: number): Tally {
     // Never back: a request that waited across midnight counts in the new month.
     if (now >= this.#month.end) {
       const startHour = monthStartHour(now);
@@ -148,8 +140,8 @@ export class Quotas {
     // A subscription is bought anew with each period: what it used in all its life is nobody's limit.
     const bought = quotaPer === 'purchase' && facts.usedInAll !== null;
     const startHour = bought ? EVER : this.#month.startHour;
-    let tally = this.#tallies.get(facts.rootId);
-    if (!tally || tally.startHour !== startHour) {
+    let { tally } = facts.chain;
+    if (tally === null || tally.startHour !== startHour) {
       tally = {
         startHour,
         written: usedSince(facts, startHour) ?? 0,
@@ -158,7 +150,7 @@ export class Quotas {
         young: true,
         seen: new Map(),
       };
-      this.#tallies.set(facts.rootId, tally);
+      facts.chain.tally = tally;
     }
     return tally;
   }

@@ -6,6 +6,8 @@
 export class Recent<K, V> {
   readonly #half: number;
   #newer = new Map<K, V>();
+  /** Changes when the older half is dropped, or all. What was used since then is still here, unless it was removed. */
+  turns = 0;
   #older = new Map<K, V>();
 
   /** @param capacity entries at most */
@@ -29,6 +31,7 @@ export class Recent<K, V> {
   set(key: K, value: V): void {
     this.#newer.set(key, value);
     if (this.#newer.size <= this.#half) return;
+    this.turns++;
     this.#older = this.#newer;
     this.#newer = new Map([[key, value]]);
     this.#older.delete(key);
@@ -40,6 +43,7 @@ export class Recent<K, V> {
   }
 
   clear(): void {
+    this.turns++;
     this.#newer.clear();
     this.#older.clear();
   }

@@ -101,12 +101,12 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     log.warn('TRUSTED_PROXIES is empty: behind a proxy, all clients share one address');
   }
 
-  const quotas = new Quotas(MAX_KEYS);
+  const quotas = new Quotas();
   const usage = new UsageRecorder({
     keystore,
     log,
-    onWritten: (rootId, row, total) => quotas.written(rootId, row, total),
-    isPressing: (rootId) => quotas.isPressing(rootId),
+    onWritten: (chain, row, total) => quotas.written(chain, row, total),
+    isPressing: (chain) => quotas.isPressing(chain),
   });
   const facts = new FactsCache({
     keystore,
@@ -130,7 +130,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     plans: config.plans,
     counters: {
       windows: new MemoryWindows(),
-      messages: new MemoryWindows(),
+      messages: new MemoryWindows('messages'),
       quotas,
       usage,
       underWay,

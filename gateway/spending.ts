@@ -52,7 +52,7 @@ export function settleCost(allowed: Allowed, said: string | undefined, now: numb
   const difference = actual - allowed.cost;
   if (difference === 0) return;
   allowed.cost = actual;
-  const windows = counters.windows.settle(key.rootId, plan.limits, difference, countedAt, now);
+  const windows = counters.windows.settle(key.chain, plan.limits, difference, countedAt, now);
   if (!(windows instanceof Promise)) allowed.windows = windows;
   counters.quotas.settle(key, plan, difference, countedAt, now);
   allowed.quota = counters.quotas.look(key, plan, now);
@@ -75,7 +75,7 @@ export function spendMessage(
   now: number,
 ): boolean | Promise<boolean> {
   if (plan.messages.length === 0) return true;
-  const spent = counters.messages.spend(key.rootId, plan.messages, 1, 1, now);
+  const spent = counters.messages.spend(key.chain, plan.messages, 1, 1, now);
   if (spent instanceof Promise) return spent.then(({ violated }) => violated.length === 0);
   return spent.violated.length === 0;
 }

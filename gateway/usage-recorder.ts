@@ -1,8 +1,22 @@
 import { setImmediate as breath, setTimeout as sleep } from 'node:timers/promises';
-import { hourOf, type KeyFacts, type Keystore, type UsageRow } from '../keystore/keystore.ts';
+import { hourOf, type Keystore, type UsageRow } from '../keystore/keystore.ts';
 import type { Logger } from '../shared/log.ts';
+import type { Chain, Key } from './key.ts';
 
-type Count = { keyId: string; rootId: string; hour: number; requests: number; refused: number };
+/** What a key consumed in an hour and is not in the ledger yet. */
+export type Count = {
+  readonly keyId: string;
+  readonly chain: Chain;
+  readonly hour: number;
+  requests: number;
+  refused: number;
+  /** It is among those that are written soon. */
+  pressing: boolean;
+  /** It was empty and is forgotten: what is added to it is lost. */
+  over: boolean;
+};
+
+type TakenRow = UsageRow & { readonly count: Count };
 
 /** How often counts go to the ledger, at the most, and at the least. A crash loses as much. */
 const FLUSH_MS = 500;
@@ -24,11 +38,12 @@ const CLOSE_LIMIT_MS = 400;
 export class UsageRecorder {
   readonly #keystore: Pick<Keystore, 'recordUsage'>;
   readonly #log: Logger;
-  readonly #onWritten: (rootId: string, row: UsageRow, totalRequests: number) => void;
-  readonly #isPressing: (rootId: string) => boolean;
+  readonly #onWritten: (chain: Chain, row: UsageRow, totalRequests: number) => void;
+  readonly #isPressing: (chain: Chain) => boolean;
   readonly #current = new Map<string, Count>();
   /** Of hours that are past, by key and hour: no two of the same, or their rows would be taken for others' use. */
   #earlier = new Map<string, Count>();
+  #pressing: Count[] = [];
   #flushing: Promise<boolean> | undefined;
   #timer: NodeJS.Timeout;
   #epoch = 0;
@@ -49,8 +64,8 @@ export class UsageRecorder {
   constructor(options: {
     keystore: Pick<Keystore, 'recordUsage'>;
     log: Logger;
-    onWritten: (rootId: string, row: UsageRow, totalRequests: number) => void;
-    isPressing: (rootId: string) => boolean;
+    onWritten: (chain: Chain, row: UsageRow, totalRequests: number) => void;
+    isPressing: (chain: Chain) => boolean;
   }) {
     this.#keystore = options.keystore;
     this.#log = options.log;
@@ -61,24 +76,43 @@ export class UsageRecorder {
   }
 
   /** Counts one request of a key, admitted or refused. @param cost as how many an admitted one counts */
-  count(facts: KeyFacts, admitted: boolean, now: number, cost = 1): void {
-    const count = this.#of(facts, hourOf(now));
-    if (admitted) count.requests += cost;
-    else count.refused++;
+  count(key: Key, admitted: boolean, now: number, cost = 1): void {
+    const count = this.#of(key, hourOf(now));
+    if (!admitted) {
+      count.refused++;
+      return;
+    }
+    count.requests += cost;
+    this.#lookWhetherPressing(count);
   }
 
   /** Counts what a request turned out to cost beyond what was counted at that time; negative: takes it back. */
-  settle(facts: KeyFacts, difference: number, countedAt: number): void {
-    this.#of(facts, hourOf(countedAt)).requests += difference;
+  settle(key: Key, difference: number, countedAt: number): void {
+    const count = this.#of(key, hourOf(countedAt));
+    count.requests += difference;
+    this.#lookWhetherPressing(count);
   }
 
-  #of(facts: KeyFacts, hour: number): Count {
-    const { id, rootId } = facts;
+  #lookWhetherPressing(count: Count): void {
+    if (count.pressing || !this.#isPressing(count.chain)) return;
+    count.pressing = true;
+    this.#pressing.push(count);
+  }
+
+  #of(key: Key, hour: number): Count {
+    const last = key.count;
+    if (last !== null && last.hour === hour && !last.over) return last;
+    const count = this.#find(key, hour);
+    key.count = count;
+    return count;
+  }
+
+  #find({ id, chain }: Key, hour: number): Count {
     const current = this.#current.get(id);
     if (current?.hour === hour) return current;
     const earlier = this.#earlier.get(placeOf(id, hour));
     if (earlier !== undefined) return earlier;
-    const count: Count = { keyId: id, rootId, hour, requests: 0, refused: 0 };
+    const count = { keyId: id, chain, hour, requests: 0, refused: 0, pressing: false, over: false };
     // What is settled or decided late belongs to an hour that is past.
     if (current !== undefined && hour < current.hour) this.#earlier.set(placeOf(id, hour), count);
     else {
@@ -106,7 +140,7 @@ export class UsageRecorder {
     void this.#begin(all ? this.#take() : this.#takePressing(), all);
   }
 
-  #begin(rows: Map<UsageRow, Count>, all = true): Promise<boolean> {
+  #begin(rows: TakenRow[], all = true): Promise<boolean> {
     this.#flushing ??= this.#flush(rows, all).finally(() => {
       this.#flushing = undefined;
     });
@@ -123,17 +157,17 @@ export class UsageRecorder {
       if (!done) await sleep(20);
     }
     const lost = this.#take();
-    if (lost.size > 0) {
-      const requests = [...lost.keys()].reduce((sum, row) => sum + row.requests, 0);
+    if (lost.length > 0) {
+      const requests = lost.reduce((sum, row) => sum + row.requests, 0);
       this.#log.error(
-        { keys: lost.size, requests },
+        { keys: lost.length, requests },
         'Usage could not be written before the stop and is lost',
       );
     }
   }
 
-  async #flush(rows: Map<UsageRow, Count>, all: boolean): Promise<boolean> {
-    if (rows.size === 0) {
+  async #flush(rows: TakenRow[], all: boolean): Promise<boolean> {
+    if (rows.length === 0) {
       if (all) this.lastFlushedAt = Date.now();
       return true;
     }
@@ -158,17 +192,16 @@ export class UsageRecorder {
   }
 
   /** Milliseconds that the ledger took, without the breaths in between. */
-  async #write(rows: Map<UsageRow, Count>): Promise<number> {
-    const list = [...rows.keys()];
+  async #write(rows: TakenRow[]): Promise<number> {
     let spent = 0;
-    for (let start = 0; start < list.length; start += BATCH) {
+    for (let start = 0; start < rows.length; start += BATCH) {
       if (start > 0) await breath();
       const begun = performance.now();
-      await this.#keystore.recordUsage(list.slice(start, start + BATCH), (row, totalRequests) => {
-        const count = rows.get(row) as Count;
+      await this.#keystore.recordUsage(rows.slice(start, start + BATCH), (row, totalRequests) => {
+        const { count } = row;
         count.requests -= row.requests;
         count.refused -= row.refused;
-        this.#onWritten(count.rootId, row, totalRequests);
+        this.#onWritten(count.chain, row, totalRequests);
       });
       this.#writtenAt = performance.now();
       spent += this.#writtenAt - begun;
@@ -177,26 +210,33 @@ export class UsageRecorder {
   }
 
   /** The rows to write, each with the count that it will be taken from; forgets counts that are empty. */
-  #take(): Map<UsageRow, Count> {
-    for (const [place, count] of this.#earlier) if (!isNotEmpty(count)) this.#earlier.delete(place);
-    const rows = new Map<UsageRow, Count>();
-    for (const count of [...this.#earlier.values(), ...this.#current.values()]) {
-      const { keyId, hour, requests, refused } = count;
-      if (isNotEmpty(count)) rows.set({ keyId, hour, requests, refused }, count);
-      else this.#current.delete(keyId);
+  #take(): TakenRow[] {
+    const rows: TakenRow[] = [];
+    for (const counts of [this.#earlier, this.#current]) {
+      for (const [place, count] of counts) {
+        count.pressing = false;
+        if (isNotEmpty(count)) rows.push(rowOf(count));
+        else {
+          count.over = true;
+          counts.delete(place);
+        }
+      }
     }
+    this.#pressing = [];
     return rows;
   }
 
-  #takePressing(): Map<UsageRow, Count> {
-    const rows = new Map<UsageRow, Count>();
-    for (const count of [...this.#earlier.values(), ...this.#current.values()]) {
-      if (count.requests === 0 || !this.#isPressing(count.rootId)) continue;
-      const { keyId, hour, requests, refused } = count;
-      rows.set({ keyId, hour, requests, refused }, count);
-    }
-    return rows;
+  #takePressing(): TakenRow[] {
+    const pressing = this.#pressing;
+    this.#pressing = [];
+    for (const count of pressing) count.pressing = false;
+    return pressing.filter(isNotEmpty).map(rowOf);
   }
+}
+
+function rowOf(count: Count): TakenRow {
+  const { keyId, hour, requests, refused } = count;
+  return { keyId, hour, requests, refused, count };
 }
 
 function placeOf(keyId: string, hour: number): string {

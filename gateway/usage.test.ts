@@ -4,6 +4,7 @@ import { type KeyFacts, type Keystore, KeystoreError, type UsageRow } from '../k
 import { createLogger } from '../shared/log.ts';
 import { closeAll, closeLater } from '../test/gateways.ts';
 import { openTestKeystore } from '../test/keystores.ts';
+import { Chains, type Key } from './key.ts';
 import { type Allowance, Quotas } from './quota.ts';
 import { UsageRecorder } from './usage-recorder.ts';
 
@@ -17,7 +18,9 @@ const bought = (quota: number): Allowance => ({ quota, quotaPer: 'purchase' });
 
 async function keystoreWithKeys(count: number, now = () => NOVEMBER) {
   const keystore = closeLater(await openTestKeystore({ now }));
-  const facts: KeyFacts[] = [];
+  const chains = new Chains(1000);
+  const read = async (id: string) => chains.keyOf((await keystore.findKeyFacts(id)) as KeyFacts, undefined);
+  const facts: Key[] = [];
   for (let i = 0; i < count; i++) {
     const { id } = await keystore.createKey({
       mode: 'test',
@@ -27,24 +30,29 @@ async function keystoreWithKeys(count: number, now = () => NOVEMBER) {
       expiresAt: null,
       actor: 't',
     });
-    facts.push((await keystore.findKeyFacts(id)) as KeyFacts);
+    facts.push(await read(id));
   }
-  return { keystore, facts, used: async (id: string) => (await keystore.findKeyFacts(id))?.usedThisMonth };
+  return {
+    keystore,
+    facts,
+    read,
+    used: async (id: string) => (await keystore.findKeyFacts(id))?.usedThisMonth,
+  };
 }
 type RecordUsage = Keystore['recordUsage'];
 function recorder(recordUsage: RecordUsage, quotas?: Quotas) {
   return new UsageRecorder({
     keystore: { recordUsage },
     log,
-    onWritten: (rootId, row, total) => quotas?.written(rootId, row, total),
-    isPressing: (rootId) => quotas?.isPressing(rootId) ?? false,
+    onWritten: (chain, row, total) => quotas?.written(chain, row, total),
+    isPressing: (chain) => quotas?.isPressing(chain) ?? false,
   });
 }
 
 describe('the usage recorder', () => {
   it('writes what was counted once, and what is counted during a write with the next', async () => {
     const { keystore, facts, used } = await keystoreWithKeys(1);
-    const [key] = facts as [KeyFacts];
+    const [key] = facts as [Key];
     const usage = recorder((rows, onWritten) => {
       usage.count(key, true, NOVEMBER);
       return keystore.recordUsage(rows, onWritten);
@@ -82,8 +90,8 @@ describe('the usage recorder', () => {
 
   it('what is settled for the past hour while the next one has begun is counted once', async () => {
     const { keystore, facts } = await keystoreWithKeys(1);
-    const [key] = facts as [KeyFacts];
-    const quotas = new Quotas(10);
+    const [key] = facts as [Key];
+    const quotas = new Quotas();
     const usage = recorder((rows, onWritten) => keystore.recordUsage(rows, onWritten), quotas);
     const later = NOVEMBER + 3_600_000;
     const spend = (at: number) => {
@@ -110,7 +118,7 @@ describe('the usage recorder', () => {
 
   it('a stop writes all that is left, also of an earlier hour, and after a failure', async () => {
     const { keystore, facts } = await keystoreWithKeys(1);
-    const [key] = facts as [KeyFacts];
+    const [key] = facts as [Key];
     const written: UsageRow[] = [];
     let failing = true;
     const usage = recorder(async (rows, onWritten) => {
@@ -128,7 +136,7 @@ describe('the usage recorder', () => {
     usage.count(key, false, NOVEMBER + 3_600_000);
     await usage.close();
     const hour = Math.floor(NOVEMBER / 3_600_000);
-    expect(written).toEqual([
+    expect(written).toMatchObject([
       { keyId: key.id, hour, requests: 1, refused: 0 },
       { keyId: key.id, hour: hour + 1, requests: 1, refused: 1 },
     ]);
@@ -136,8 +144,8 @@ describe('the usage recorder', () => {
 
   it('writes less often what takes long, but for what other processes have to know soon; a stop writes all', async () => {
     const { keystore, facts, used } = await keystoreWithKeys(2);
-    const [near, far] = facts as [KeyFacts, KeyFacts];
-    const quotas = new Quotas(10);
+    const [near, far] = facts as [Key, Key];
+    const quotas = new Quotas();
     const usage = recorder(async (rows, onWritten) => {
       const until = performance.now() + 300;
       while (performance.now() < until);
@@ -166,7 +174,8 @@ describe('the usage recorder', () => {
       rows += batch.length;
       await keystore.recordUsage(batch, onWritten);
     });
-    for (let i = 0; i < 3000; i++) usage.count({ ...(facts[0] as KeyFacts), id: `key${i}` }, true, NOVEMBER);
+    for (let i = 0; i < 3000; i++)
+      usage.count({ ...(facts[0] as Key), id: `key${i}`, count: null }, true, NOVEMBER);
     await usage.close();
     expect(rows).toBe(3000);
   });
@@ -180,7 +189,7 @@ describe('the usage recorder', () => {
       onWritten: () => {},
       isPressing: () => false,
     });
-    usage.count(facts[0] as KeyFacts, true, NOVEMBER);
+    usage.count(facts[0] as Key, true, NOVEMBER);
     const startedAt = Date.now();
     await usage.close();
     expect(Date.now() - startedAt).toBeLessThan(1500);
@@ -189,11 +198,48 @@ describe('the usage recorder', () => {
   });
 });
 
+describe('counts', () => {
+  it('of a key that is read anew while others still have it as it was go to the same place', async () => {
+    const { keystore, facts, read, used } = await keystoreWithKeys(1);
+    const [key] = facts as [Key];
+    const usage = recorder(keystore.recordUsage);
+    usage.count(key, true, NOVEMBER);
+    const again = await read(key.id);
+    usage.count(again, true, NOVEMBER);
+    usage.count(key, true, NOVEMBER);
+    await usage.flush();
+    // Empty by now, and forgotten at the next turn.
+    await usage.flush();
+    usage.count(key, true, NOVEMBER);
+    usage.count(again, true, NOVEMBER);
+    await usage.flush();
+    expect(await used(key.id)).toBe(5);
+    await usage.close();
+  });
+
+  it('of keys whose quota is nearly used up are written soon again, time after time', async () => {
+    const { keystore, facts, used } = await keystoreWithKeys(1);
+    const [key] = facts as [Key];
+    const quotas = new Quotas();
+    const usage = recorder(async (rows, onWritten) => {
+      const until = performance.now() + 60;
+      while (performance.now() < until);
+      await keystore.recordUsage(rows, onWritten);
+    }, quotas);
+    for (let n = 1; n <= 3; n++) {
+      quotas.spend(key, monthly(100), NOVEMBER);
+      usage.count(key, true, NOVEMBER);
+      await vi.waitFor(async () => expect(await used(key.id)).toBe(n), 4000);
+    }
+    await usage.close();
+  });
+});
+
 describe('quotas', () => {
   it('admit exactly as many as there are, and refuse the rest without counting them', async () => {
     const { facts } = await keystoreWithKeys(1);
-    const [key] = facts as [KeyFacts];
-    const quotas = new Quotas(10);
+    const [key] = facts as [Key];
+    const quotas = new Quotas();
     const admitted = Array.from({ length: 9 }, () => quotas.spend(key, monthly(3), NOVEMBER)).filter(Boolean);
     expect(admitted).toHaveLength(3);
     expect(quotas.look(key, monthly(3), NOVEMBER)).toEqual({
@@ -209,9 +255,9 @@ describe('quotas', () => {
   });
 
   it('count each request once, whether it is in the ledger already or not', async () => {
-    const { keystore, facts } = await keystoreWithKeys(1);
-    const [key] = facts as [KeyFacts];
-    const quotas = new Quotas(10);
+    const { keystore, facts, read } = await keystoreWithKeys(1);
+    const [key] = facts as [Key];
+    const quotas = new Quotas();
     const usage = recorder(keystore.recordUsage, quotas);
     const used = () => quotas.look(key, monthly(100), NOVEMBER)?.used;
     const spend = () => {
@@ -223,18 +269,18 @@ describe('quotas', () => {
     await usage.flush();
     expect(used()).toBe(5);
     spend();
-    quotas.learn((await keystore.findKeyFacts(key.id)) as KeyFacts, true);
+    quotas.learn(await read(key.id), true);
     expect(used()).toBe(6);
     await usage.flush();
-    quotas.learn((await keystore.findKeyFacts(key.id)) as KeyFacts, true);
+    quotas.learn(await read(key.id), true);
     expect(used()).toBe(6);
     await usage.close();
   });
 
   it('learn what other processes wrote, from the totals of our own writes', async () => {
     const { keystore, facts } = await keystoreWithKeys(1);
-    const [key] = facts as [KeyFacts];
-    const quotas = new Quotas(10);
+    const [key] = facts as [Key];
+    const quotas = new Quotas();
     const usage = recorder(keystore.recordUsage, quotas);
     const hour = Math.floor(NOVEMBER / 3_600_000);
     const spend = async () => {
@@ -253,8 +299,8 @@ describe('quotas', () => {
 
   it('start anew with the month, whatever was read or is still to be written of the last one', async () => {
     const { keystore, facts } = await keystoreWithKeys(1);
-    const [key] = facts as [KeyFacts];
-    const quotas = new Quotas(10);
+    const [key] = facts as [Key];
+    const quotas = new Quotas();
     const usage = recorder(keystore.recordUsage, quotas);
     for (let i = 0; i < 3; i++) {
       expect(quotas.spend({ ...key, usedThisMonth: 2 }, monthly(5), DECEMBER - 1)).toBe(true);
@@ -271,17 +317,17 @@ describe('quotas', () => {
 
   it('a read during a write is not taken over, as it may or may not hold it', async () => {
     const { facts } = await keystoreWithKeys(1);
-    const [key] = facts as [KeyFacts];
-    const quotas = new Quotas(10);
+    const [key] = facts as [Key];
+    const quotas = new Quotas();
     for (let i = 0; i < 4; i++) quotas.spend(key, monthly(100), NOVEMBER);
     quotas.learn({ ...key, usedThisMonth: 4 }, false);
     expect(quotas.look(key, monthly(100), NOVEMBER)?.used).toBe(4);
   });
 
   it('of a purchase go on over the months, and take over what the ledger says was ever used', async () => {
-    const { keystore, facts } = await keystoreWithKeys(1);
-    const [key] = facts as [KeyFacts];
-    const quotas = new Quotas(10);
+    const { keystore, facts, read } = await keystoreWithKeys(1);
+    const [key] = facts as [Key];
+    const quotas = new Quotas();
     const usage = recorder(keystore.recordUsage, quotas);
     const spend = (now: number) => {
       const taken = quotas.spend(key, bought(5), now);
@@ -299,7 +345,7 @@ describe('quotas', () => {
     await usage.flush();
     const hour = Math.floor(NOVEMBER / 3_600_000);
     await keystore.recordUsage([{ keyId: key.id, hour: hour - 5000, requests: 1, refused: 7 }], () => {});
-    quotas.learn((await keystore.findKeyFacts(key.id)) as KeyFacts, true);
+    quotas.learn(await read(key.id), true);
     expect(quotas.look(key, bought(5), DECEMBER)?.used).toBe(4);
     expect([spend(DECEMBER), spend(DECEMBER), spend(DECEMBER)]).toEqual([true, false, false]);
     await usage.close();

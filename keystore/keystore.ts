@@ -159,9 +159,9 @@ export async function openKeystore(options: KeystoreOptions) {
     listEvents: bind(inbox.listEvents),
     inboxDepth: () => inbox.inboxDepth(store),
 
-    recordUsage: (
-      rows: readonly usage.UsageRow[],
-      onWritten: (row: usage.UsageRow, totalRequests: number) => void,
+    recordUsage: <Row extends usage.UsageRow>(
+      rows: readonly Row[],
+      onWritten: (row: Row, totalRequests: number) => void,
     ) => usage.recordUsage(store, rows, onWritten),
 
     /**

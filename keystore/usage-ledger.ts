@@ -30,16 +30,24 @@ export function monthEndMs(timeMs: number): number {
  * @param rows no two of the same key and hour
  * @param onWritten gets each row once all are committed, with the hour's total over all processes
  */
-export async function recordUsage(
+export async function recordUsage<Row extends UsageRow>(
   store: Store,
-  rows: readonly UsageRow[],
-  onWritten: (row: UsageRow, totalRequests: number) => void,
+  rows: readonly Row[],
+  onWritten: (row: Row, totalRequests: number) => void,
 ): Promise<void> {
   const { rows: totals } = await inOneStep(store, ({ trx }) => upsert(rows).execute(trx));
+  // They come in the order of the rows, which no database promises.
+  const inOrder = rows.every(({ keyId, hour }, i) => {
+    const total = totals[i];
+    return total?.key_id === keyId && total.hour === hour;
+  });
   const totalOf = new Map(
-    totals.map(({ key_id, hour, requests }) => [`${key_id} ${hour}`, Number(requests)]),
+    inOrder ? [] : totals.map(({ key_id, hour, requests }) => [`${key_id} ${hour}`, Number(requests)]),
   );
-  for (const row of rows) onWritten(row, totalOf.get(`${row.keyId} ${row.hour}`) ?? row.requests);
+  for (const [i, row] of rows.entries()) {
+    const total = inOrder ? Number(totals[i]?.requests) : totalOf.get(`${row.keyId} ${row.hour}`);
+    onWritten(row, total ?? row.requests);
+  }
 }
 
 /** One statement and one parameter for any number of rows: built of so many values each, it cost more than SQLite's work. */
