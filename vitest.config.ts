@@ -35,7 +35,7 @@ export default defineConfig({
         extends: true,
         test: {
           name: 'fast lane',
-          include: SITUATIONS.map((name) => `gateway/${name}.test.ts`),
+          include: SITUATIONS.map((name) => `gateway/situations/${name}.test.ts`),
           env: { TEST_FAST_LANE: 'on' },
         },
       },

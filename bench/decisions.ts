@@ -1,7 +1,7 @@
 // Decides on requests of so many known keys, or with wrong ones. Prints the processor time that one decision takes, in
 // microseconds, and the memory in MiB, as JSON.
 import { setImmediate as breath } from 'node:timers/promises';
-import { POLICY_DEFAULTS } from '../gateway/route-spec.ts';
+import { POLICY_DEFAULTS } from '../gateway/routes/route-spec.ts';
 import { mintKey } from '../shared/keys.ts';
 import { decider } from './decider.ts';
 

@@ -2,7 +2,7 @@ import { closeSync, mkdirSync, openSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { pino } from 'pino';
 import { type Logger, redact } from '../shared/log.ts';
-import type { Arrival } from './exchange.ts';
+import type { Arrival } from './listener/exchange.ts';
 import type { Outcome } from './metrics.ts';
 
 /** Lines are gathered for this long, or until there are so many characters of them, and written in one piece. */

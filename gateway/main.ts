@@ -3,7 +3,7 @@ import { loadConfig } from '../shared/config.ts';
 import { createLogger } from '../shared/log.ts';
 import { runService } from '../shared/service.ts';
 import { startDemoUpstream } from './demo-upstream.ts';
-import { configuredRoutes, namesOf } from './routes-file.ts';
+import { configuredRoutes, namesOf } from './routes/routes-file.ts';
 import { startGateway } from './server.ts';
 
 /** `npm run gateway`: the gateway as a process of its own. */

@@ -1,17 +1,17 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { ProblemCode } from '../shared/problems.ts';
-import type { Arrivals } from './arrivals.ts';
-import { isPreflight, preflightHeaders } from './cors.ts';
-import type { Decide } from './decide.ts';
-import type { Decision, Refused } from './decision.ts';
-import { closeAfter, type Exchange } from './exchange.ts';
-import { formFault } from './form.ts';
-import type { Forwarder } from './forward.ts';
-import { withoutMethodOverrides } from './method-override.ts';
-import { mustWait, type Turns } from './pipeline.ts';
-import { answerProblem, answerRefused, send } from './refusal.ts';
-import type { CorsPolicy } from './route-spec.ts';
-import type { Route, Routes } from './routes.ts';
+import { isPreflight, preflightHeaders } from './answers/cors.ts';
+import { withoutMethodOverrides } from './answers/method-override.ts';
+import { answerProblem, answerRefused, send } from './answers/refusal.ts';
+import type { Decide } from './decision/decide.ts';
+import type { Decision, Refused } from './decision/decision.ts';
+import type { Arrivals } from './listener/arrivals.ts';
+import { closeAfter, type Exchange } from './listener/exchange.ts';
+import { formFault } from './listener/form.ts';
+import { mustWait, type Turns } from './listener/pipeline.ts';
+import type { CorsPolicy } from './routes/route-spec.ts';
+import type { Route, Routes } from './routes/routes.ts';
+import type { Forwarder } from './upstream/forward.ts';
 
 /** Paths the gateway answers itself; all others are the upstream's. */
 const OWN_PATHS: readonly string[] = ['/whoami', '/quota', '/health', '/ready'];

@@ -5,24 +5,26 @@ import { type Config, urlHost } from '../shared/config.ts';
 import type { Logger } from '../shared/log.ts';
 import { type ProblemCode, problemStatus } from '../shared/problems.ts';
 import { AccessLog, type Logged } from './access-log.ts';
-import { Arrivals } from './arrivals.ts';
-import { BadKeys } from './bad-keys.ts';
-import { MalformedBody } from './connection-fault.ts';
-import { registerConnectionMetrics } from './connection-metrics.ts';
-import { Connections } from './connections.ts';
-import { createDecide } from './decide.ts';
-import { createEndpoints } from './endpoints.ts';
-import type { Exchange } from './exchange.ts';
-import { FactsCache } from './facts-cache.ts';
+import { createEndpoints } from './answers/endpoints.ts';
+import { answerProblem } from './answers/refusal.ts';
+import { BadKeys } from './decision/bad-keys.ts';
+import { createDecide } from './decision/decide.ts';
+import { FactsCache } from './decision/facts-cache.ts';
+import { FirstUses } from './decision/first-uses.ts';
+import { HashQueue } from './decision/hash-queue.ts';
+import { Identify } from './decision/identify.ts';
+import { KeyStanding } from './decision/key-standing.ts';
+import { MemoryWindows } from './decision/limits.ts';
+import { Quotas } from './decision/quota.ts';
+import { release } from './decision/spending.ts';
+import { UnderWay } from './decision/under-way.ts';
+import { UsageRecorder } from './decision/usage-recorder.ts';
 import { createLane } from './fast-lane/create-lane.ts';
-import { FirstUses } from './first-uses.ts';
-import { type ForwardEvents, Forwarder } from './forward.ts';
-import type { ForwardFailure } from './forward-failure.ts';
-import { HashQueue } from './hash-queue.ts';
-import { Identify } from './identify.ts';
-import { createInternalServer, stopInternal } from './internal.ts';
-import { KeyStanding } from './key-standing.ts';
-import { MemoryWindows } from './limits.ts';
+import { Arrivals } from './listener/arrivals.ts';
+import { MalformedBody } from './listener/connection-fault.ts';
+import { registerConnectionMetrics } from './listener/connection-metrics.ts';
+import { Connections } from './listener/connections.ts';
+import type { Exchange } from './listener/exchange.ts';
 import {
   countConnections,
   createListener,
@@ -30,21 +32,19 @@ import {
   type ListenerLimits,
   listen,
   stopListening,
-} from './listener.ts';
+} from './listener/listener.ts';
 import { Metrics, type Outcome } from './metrics.ts';
-import { Quotas } from './quota.ts';
-import { answerProblem } from './refusal.ts';
 import { createRequestListener } from './request.ts';
-import type { RouteSpec } from './route-spec.ts';
-import { Routes } from './routes.ts';
-import { configuredRoutes } from './routes-file.ts';
-import { RoutesReload, registerReloadMetrics } from './routes-reload.ts';
-import { release } from './spending.ts';
-import { UnderWay } from './under-way.ts';
-import { registerUpstreamMetrics } from './upstream-metrics.ts';
-import { UsageRecorder } from './usage-recorder.ts';
-import { createVerify } from './verify.ts';
-import { WebSockets } from './websockets.ts';
+import type { RouteSpec } from './routes/route-spec.ts';
+import { Routes } from './routes/routes.ts';
+import { configuredRoutes } from './routes/routes-file.ts';
+import { RoutesReload, registerReloadMetrics } from './routes/routes-reload.ts';
+import { type ForwardEvents, Forwarder } from './upstream/forward.ts';
+import type { ForwardFailure } from './upstream/forward-failure.ts';
+import { registerUpstreamMetrics } from './upstream/upstream-metrics.ts';
+import { createInternalServer, stopInternal } from './verify/internal.ts';
+import { createVerify } from './verify/verify.ts';
+import { WebSockets } from './websockets/websockets.ts';
 
 /** A gateway that is listening. */
 export type Gateway = {

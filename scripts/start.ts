@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { namesOf } from '../gateway/routes-file.ts';
+import { namesOf } from '../gateway/routes/routes-file.ts';
 import { type Config, sqlitePath } from '../shared/config.ts';
 import { createLogger, logFile } from '../shared/log.ts';
 import { runService } from '../shared/service.ts';

@@ -1,9 +1,9 @@
 import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { Routes } from '../gateway/routes.ts';
-import { configuredRoutes } from '../gateway/routes-file.ts';
-import { defaultsSchema, EXAMPLES, routeSchema } from '../gateway/routes-schema.ts';
+import { Routes } from '../gateway/routes/routes.ts';
+import { configuredRoutes } from '../gateway/routes/routes-file.ts';
+import { defaultsSchema, EXAMPLES, routeSchema } from '../gateway/routes/routes-schema.ts';
 import { temporaryFolder } from './keystores.ts';
 
 const document = readFileSync('docs/routes.md', 'utf8');

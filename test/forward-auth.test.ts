@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
-import { routeTo } from '../gateway/route-spec.ts';
+import { routeTo } from '../gateway/routes/route-spec.ts';
 import {
   boughtKey,
   closeAll,

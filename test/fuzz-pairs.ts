@@ -1,4 +1,4 @@
-import { routeTo } from '../gateway/route-spec.ts';
+import { routeTo } from '../gateway/routes/route-spec.ts';
 import { createLogger } from '../shared/log.ts';
 import { fuzzAnswer, split } from './fuzz-answers.ts';
 import { FuzzRandom } from './fuzz-random.ts';

@@ -4,7 +4,7 @@ import {
   type RouteSpec,
   UPSTREAM_DEFAULTS,
   type UpstreamSpec,
-} from '../gateway/route-spec.ts';
+} from '../gateway/routes/route-spec.ts';
 import { startTestGateway, type TestGateway } from './gateways.ts';
 
 /** A route for everything, to these servers. */

@@ -1,9 +1,9 @@
 import type { Socket } from 'node:net';
 import { errors } from 'undici';
-import { ownHeaders } from '../client-headers.ts';
-import type { Arrival } from '../exchange.ts';
-import type { Route } from '../routes.ts';
-import type { Target } from '../upstream-group.ts';
+import { ownHeaders } from '../answers/client-headers.ts';
+import type { Arrival } from '../listener/exchange.ts';
+import type { Route } from '../routes/routes.ts';
+import type { Target } from '../upstream/upstream-group.ts';
 import { answerHead } from './answer-head.ts';
 import type { HandedOver, Lane } from './lane.ts';
 import type { Link, LinkUser } from './link.ts';

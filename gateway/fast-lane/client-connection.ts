@@ -1,10 +1,10 @@
 import type { Socket } from 'node:net';
 import type { ProblemCode } from '../../shared/problems.ts';
-import type { Begun } from '../begun.ts';
-import type { Decision } from '../decision.ts';
-import type { Arrival } from '../exchange.ts';
-import { type ProblemAnswer, problemAnswer, refusedAnswer } from '../refusal.ts';
-import type { Route } from '../routes.ts';
+import { type ProblemAnswer, problemAnswer, refusedAnswer } from '../answers/refusal.ts';
+import type { Decision } from '../decision/decision.ts';
+import type { Begun } from '../listener/begun.ts';
+import type { Arrival } from '../listener/exchange.ts';
+import type { Route } from '../routes/routes.ts';
 import { answerHead } from './answer-head.ts';
 import { type Asker, Asking } from './asking.ts';
 import type { HandedOver, Lane } from './lane.ts';

@@ -1,12 +1,12 @@
 import { type ProblemCode, problemStatus } from '../../shared/problems.ts';
-import type { Arrivals } from '../arrivals.ts';
-import type { Decide } from '../decide.ts';
-import type { Arrival } from '../exchange.ts';
-import type { ListenerLimits } from '../listener.ts';
+import type { Decide } from '../decision/decide.ts';
+import { release } from '../decision/spending.ts';
+import type { Arrivals } from '../listener/arrivals.ts';
+import type { Arrival } from '../listener/exchange.ts';
+import type { ListenerLimits } from '../listener/listener.ts';
 import type { Metrics, Outcome } from '../metrics.ts';
 import { isOwnPath } from '../request.ts';
-import type { Route, Routes } from '../routes.ts';
-import { release } from '../spending.ts';
+import type { Route, Routes } from '../routes/routes.ts';
 import { Lane } from './lane.ts';
 import { registerLaneMetrics } from './metrics.ts';
 

@@ -1,4 +1,4 @@
-import type { HeaderNames } from '../header-names.ts';
+import type { HeaderNames } from '../listener/header-names.ts';
 
 /** What becomes of a header line of interest: it stays in the text, it is taken out, or the message is not for the lane. */
 export type Verdict = 'stays' | 'taken' | 'not_plain';

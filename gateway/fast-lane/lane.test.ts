@@ -1,8 +1,8 @@
 import { connect } from 'node:net';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { closeAll, sendRaw, startTestGateway, startUpstream, type TestGateway } from '../../test/gateways.ts';
-import { LISTENER_LIMITS } from '../listener.ts';
-import { routeTo } from '../route-spec.ts';
+import { LISTENER_LIMITS } from '../listener/listener.ts';
+import { routeTo } from '../routes/route-spec.ts';
 
 afterEach(closeAll);
 

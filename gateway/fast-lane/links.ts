@@ -1,4 +1,4 @@
-import type { Target } from '../upstream-group.ts';
+import type { Target } from '../upstream/upstream-group.ts';
 import { type Clock, Link } from './link.ts';
 
 /** The lane's connections to one server: a stack, so that the most recently used one goes first and the rest run out. */

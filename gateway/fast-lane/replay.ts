@@ -1,6 +1,6 @@
 import { Duplex } from 'node:stream';
 import { Client, type Dispatcher } from 'undici';
-import { watchForBreak } from '../broken-connection.ts';
+import { watchForBreak } from '../upstream/broken-connection.ts';
 import type { Link, LinkUser } from './link.ts';
 
 /** What has passed between the lane and a server of the upstream about one request. */

@@ -1,5 +1,5 @@
-import { HeaderNames } from '../header-names.ts';
-import { ENDS_HERE, endsHere } from '../headers.ts';
+import { HeaderNames } from '../listener/header-names.ts';
+import { ENDS_HERE, endsHere } from '../listener/headers.ts';
 import { type LineReader, readLines, type Verdict } from './header-lines.ts';
 
 /** A request that the lane understands completely. */

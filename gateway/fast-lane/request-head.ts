@@ -1,8 +1,8 @@
-import type { Arrival } from '../exchange.ts';
-import { readTheRest } from '../headers.ts';
-import type { Route } from '../routes.ts';
-import type { Target } from '../upstream-group.ts';
-import { upstreamHeaders, upstreamTarget } from '../upstream-headers.ts';
+import type { Arrival } from '../listener/exchange.ts';
+import { readTheRest } from '../listener/headers.ts';
+import type { Route } from '../routes/routes.ts';
+import type { Target } from '../upstream/upstream-group.ts';
+import { upstreamHeaders, upstreamTarget } from '../upstream/upstream-headers.ts';
 
 /** What else is in a value could be refused by undici, or make two headers of one. */
 const SENDABLE = /^[\t\x20-\x7e]*$/;

@@ -1,5 +1,5 @@
-import { NOT_FROM_UPSTREAM } from '../client-headers.ts';
-import { HeaderNames } from '../header-names.ts';
+import { NOT_FROM_UPSTREAM } from '../answers/client-headers.ts';
+import { HeaderNames } from '../listener/header-names.ts';
 import { type LineReader, readLines, type Verdict } from './header-lines.ts';
 
 /** The head of an answer that the lane understands completely. */

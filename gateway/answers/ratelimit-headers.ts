@@ -1,0 +1,46 @@
+import type { WindowState } from '../decision/limits.ts';
+import type { QuotaState } from '../decision/quota.ts';
+
+type Renewing = { limit: number; remaining: number; resetSeconds: number };
+
+/**
+ * The limits of a key as response headers, name and value in turn: the structured fields of
+ * draft-ietf-httpapi-ratelimit-headers-11 with every window and the quota, and the older `X-RateLimit-*` for the
+ * tightest of those that renew. What never renews has neither a window (`w`) nor a time to wait (`t`): the draft makes
+ * both optional. Seconds are rounded up, so that whoever waits them out never comes too early.
+ */
+export function rateLimitHeaders(windows: readonly WindowState[], quota: QuotaState | null): string[] {
+  if (windows.length === 0 && quota === null) return [];
+  let policy = '';
+  let state = '';
+  let tightest: Renewing | null = null;
+  for (const window of windows) {
+    const separator = policy === '' ? '' : ', ';
+    policy += `${separator}"${window.name}";q=${window.limit};w=${window.windowSeconds}`;
+    state += `${separator}"${window.name}";r=${window.remaining};t=${window.resetSeconds}`;
+    tightest = tighter(tightest, window);
+  }
+  if (quota !== null) {
+    const separator = policy === '' ? '' : ', ';
+    policy += `${separator}"${quota.per}";q=${quota.limit}`;
+    state += `${separator}"${quota.per}";r=${quota.remaining}`;
+    if (quota.per === 'month') {
+      policy += `;w=${quota.windowSeconds}`;
+      state += `;t=${quota.resetSeconds}`;
+      tightest = tighter(tightest, quota);
+    }
+  }
+  const headers = ['RateLimit-Policy', policy, 'RateLimit', state];
+  if (tightest !== null) {
+    const { limit, remaining, resetSeconds } = tightest;
+    headers.push('X-RateLimit-Limit', `${limit}`, 'X-RateLimit-Remaining', `${remaining}`);
+    headers.push('X-RateLimit-Reset', `${resetSeconds}`);
+  }
+  return headers;
+}
+
+/** The one with the fewest requests left; of two with as many, the one that takes longer to renew. */
+function tighter(a: Renewing | null, b: Renewing): Renewing {
+  if (a === null || b.remaining < a.remaining) return b;
+  return b.remaining === a.remaining && b.resetSeconds > a.resetSeconds ? b : a;
+}

@@ -1,0 +1,173 @@
+import { LRUCache } from 'lru-cache';
+import type { KeyFacts, Keystore } from '../../keystore/keystore.ts';
+import { Chains, type Key } from './key.ts';
+import { Recent } from './recent.ts';
+
+/** How long facts are used while the change feed cannot be read: with it away, nobody would tell us of a revocation. */
+const UNFED_MS = 1000;
+/** How long facts are used while the keystore cannot be read at all: its outage is not the customer's. */
+const OUTAGE_MS = 10 * 60_000;
+/** How often a key in use is read again without being asked to: keeps quotas of several gateways together. */
+const REFRESH_MS = 60_000;
+/** How long a failed read is not tried again for the same key. */
+const RETRY_MS = 250;
+/** How long it is remembered that there is no key of an id. */
+const ABSENT_MS = 2000;
+const MAX_ABSENT = 20_000;
+
+type Reading = { promise: Promise<Key | undefined>; outdated: boolean };
+
+/** A key that is remembered. Whoever keeps one of these asks {@link FactsCache.use} each time what it is worth. */
+export type Known = {
+  readonly key: Key;
+  readonly readAt: number;
+  retryAt: number;
+  /** It was forgotten, or read again. */
+  over: boolean;
+  /** When it was last found in the cache, as {@link Recent.turns}. */
+  turn: number;
+};
+
+/**
+ * What the keystore says of keys, remembered by key id until the change feed says otherwise. A notice that arrives while
+ * a key is being read makes that read count for nothing: it is done again.
+ */
+export class FactsCache {
+  readonly #keystore: Pick<Keystore, 'findKeyFacts' | 'changes'>;
+  readonly #now: () => number;
+  readonly #onRead: (key: Key, usageEpoch: number) => void;
+  readonly #usageEpoch: () => number;
+  readonly #entries: Recent<string, Known>;
+  readonly #chains: Chains;
+  readonly #absent = new LRUCache<string, true>({ max: MAX_ABSENT, ttl: ABSENT_MS });
+  readonly #reading = new Map<string, Reading>();
+  #unsubscribe: (() => void) | undefined;
+
+  /** @param options.onRead called with each key read, and the usage epoch in which the read began */
+  constructor(options: {
+    keystore: Pick<Keystore, 'findKeyFacts' | 'changes'>;
+    capacity: number;
+    now: () => number;
+    usageEpoch: () => number;
+    onRead: (key: Key, usageEpoch: number) => void;
+  }) {
+    this.#keystore = options.keystore;
+    this.#now = options.now;
+    this.#usageEpoch = options.usageEpoch;
+    this.#onRead = options.onRead;
+    this.#entries = new Recent(options.capacity);
+    this.#chains = new Chains(options.capacity);
+  }
+
+  /** Follows the change feed. Nothing may be read before. */
+  async start(): Promise<void> {
+    this.#unsubscribe = await this.#keystore.changes.subscribe((change) => {
+      if (change === 'everything') {
+        this.#entries.clear();
+        this.#absent.clear();
+        for (const reading of this.#reading.values()) reading.outdated = true;
+        return;
+      }
+      for (const id of change) {
+        this.#forget(id);
+        this.#absent.delete(id);
+        const reading = this.#reading.get(id);
+        if (reading) reading.outdated = true;
+      }
+    });
+  }
+
+  stop(): void {
+    this.#unsubscribe?.();
+  }
+
+  /** A key that is at hand, whatever it is worth. */
+  find(id: string): Known | undefined {
+    const known = this.#entries.get(id);
+    if (known !== undefined) known.turn = this.#entries.turns;
+    return known;
+  }
+
+  /** What is known of a key, if it may be relied on now. Looks nothing up, as long as the key is used now and then. */
+  use(known: Known): Key | undefined {
+    if (known.over) return undefined;
+    const { id } = known.key;
+    if (known.turn !== this.#entries.turns && this.find(id) !== known) return undefined;
+    const now = this.#now();
+    const age = now - known.readAt;
+    if (!this.#keystore.changes.healthy && age > UNFED_MS) return undefined;
+    if (age > REFRESH_MS && now >= known.retryAt) {
+      known.retryAt = now + REFRESH_MS;
+      void this.load(id).catch(() => {});
+    }
+    return known.key;
+  }
+
+  /** The facts of a key, if they are at hand and may be relied on now. */
+  fresh(id: string): Key | undefined {
+    const known = this.find(id);
+    return known === undefined ? undefined : this.use(known);
+  }
+
+  /**
+   * The facts of a key, read from the keystore unless they are at hand; `undefined` when there is no such key. When the
+   * keystore fails, what was last known of the key, for as long as an outage may reasonably last.
+   *
+   * @throws whatever the keystore throws, when nothing is known of the key
+   */
+  async load(id: string): Promise<Key | undefined> {
+    if (this.#absent.has(id)) return undefined;
+    const entry = this.#entries.get(id);
+    const now = this.#now();
+    const usable = entry !== undefined && now - entry.readAt < OUTAGE_MS;
+    if (usable && !this.#keystore.changes.healthy && now < entry.retryAt) return entry.key;
+    try {
+      return await this.#readOnce(id);
+    } catch (error) {
+      // The entry is looked up again: a notice may have removed it, and then it is known to be out of date.
+      const current = this.#entries.get(id);
+      if (!usable || current === undefined) throw error;
+      current.retryAt = now + RETRY_MS;
+      return current.key;
+    }
+  }
+
+  #readOnce(id: string): Promise<Key | undefined> {
+    const underWay = this.#reading.get(id);
+    if (underWay) return underWay.promise;
+    const reading: Reading = { promise: Promise.resolve(undefined), outdated: false };
+    this.#reading.set(id, reading);
+    reading.promise = this.#read(id, reading).finally(() => this.#reading.delete(id));
+    return reading.promise;
+  }
+
+  async #read(id: string, reading: Reading): Promise<Key | undefined> {
+    let facts: KeyFacts | undefined;
+    let epoch: number;
+    do {
+      reading.outdated = false;
+      epoch = this.#usageEpoch();
+      facts = await this.#keystore.findKeyFacts(id);
+    } while (reading.outdated);
+    const readAt = this.#now();
+    const before = this.#forget(id)?.key;
+    if (facts === undefined) {
+      this.#absent.set(id, true);
+      return undefined;
+    }
+    const key = this.#chains.keyOf(facts, before);
+    this.#onRead(key, epoch);
+    const known = { key, readAt, retryAt: 0, over: false, turn: 0 };
+    this.#entries.set(id, known);
+    known.turn = this.#entries.turns;
+    return key;
+  }
+
+  #forget(id: string): Known | undefined {
+    const known = this.#entries.get(id);
+    if (known === undefined) return undefined;
+    known.over = true;
+    this.#entries.delete(id);
+    return known;
+  }
+}

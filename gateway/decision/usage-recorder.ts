@@ -1,0 +1,249 @@
+import { setImmediate as breath, setTimeout as sleep } from 'node:timers/promises';
+import { hourOf, type Keystore, type UsageRow } from '../../keystore/keystore.ts';
+import type { Logger } from '../../shared/log.ts';
+import type { Chain, Key } from './key.ts';
+
+/** What a key consumed in an hour and is not in the ledger yet. */
+export type Count = {
+  readonly keyId: string;
+  readonly chain: Chain;
+  readonly hour: number;
+  requests: number;
+  refused: number;
+  /** It is among those that are written soon. */
+  pressing: boolean;
+  /** It was empty and is forgotten: what is added to it is lost. */
+  over: boolean;
+};
+
+type TakenRow = UsageRow & { readonly count: Count };
+
+/** How often counts go to the ledger, at the most, and at the least. A crash loses as much. */
+const FLUSH_MS = 500;
+const MAX_FLUSH_MS = 5000;
+/** Writing takes this part of the time at the most, unless it takes longer than that part of {@link MAX_FLUSH_MS}. */
+const SHARE = 1 / 20;
+/** Rows written at once. The process waits for them, 2 to 4 ms, and then does everything else before the next. */
+const BATCH = 500;
+
+/** How long a stop goes on trying when the keystore writes nothing. */
+const CLOSE_LIMIT_MS = 400;
+
+/**
+ * Counts what each key consumes, in memory, and adds it to the ledger: twice a second, or less often when that would take
+ * too much of the time. What other processes have to know soon, as a quota may be near its end, is written twice a second
+ * all the same. A count leaves memory only when the ledger says that its row is committed, so a failure half-way neither
+ * loses nor repeats anything. Memory is bounded by the keys in use, times the hours of an outage.
+ */
+export class UsageRecorder {
+  readonly #keystore: Pick<Keystore, 'recordUsage'>;
+  readonly #log: Logger;
+  readonly #onWritten: (chain: Chain, row: UsageRow, totalRequests: number) => void;
+  readonly #isPressing: (chain: Chain) => boolean;
+  readonly #current = new Map<string, Count>();
+  /** Of hours that are past, by key and hour: no two of the same, or their rows would be taken for others' use. */
+  #earlier = new Map<string, Count>();
+  #pressing: Count[] = [];
+  #flushing: Promise<boolean> | undefined;
+  #timer: NodeJS.Timeout;
+  #epoch = 0;
+  /** When everything is written next, on the clock of `performance.now`. */
+  #nextAt = 0;
+  /** When rows were last written, on the same clock. */
+  #writtenAt = 0;
+  #failing = false;
+  /** Flushes that failed, since the start. */
+  failures = 0;
+  /** When everything counted was last in the ledger, milliseconds since the epoch. */
+  lastFlushedAt = Date.now();
+
+  /**
+   * @param options.onWritten called for each row that is in the ledger, with its hour's total over all processes
+   * @param options.isPressing whether the counts of a rotation chain may not wait for more than the shortest interval
+   */
+  constructor(options: {
+    keystore: Pick<Keystore, 'recordUsage'>;
+    log: Logger;
+    onWritten: (chain: Chain, row: UsageRow, totalRequests: number) => void;
+    isPressing: (chain: Chain) => boolean;
+  }) {
+    this.#keystore = options.keystore;
+    this.#log = options.log;
+    this.#onWritten = options.onWritten;
+    this.#isPressing = options.isPressing;
+    this.#timer = setInterval(() => this.#tick(), FLUSH_MS);
+    this.#timer.unref();
+  }
+
+  /** Counts one request of a key, admitted or refused. @param cost as how many an admitted one counts */
+  count(key: Key, admitted: boolean, now: number, cost = 1): void {
+    const count = this.#of(key, hourOf(now));
+    if (!admitted) {
+      count.refused++;
+      return;
+    }
+    count.requests += cost;
+    this.#lookWhetherPressing(count);
+  }
+
+  /** Counts what a request turned out to cost beyond what was counted at that time; negative: takes it back. */
+  settle(key: Key, difference: number, countedAt: number): void {
+    const count = this.#of(key, hourOf(countedAt));
+    count.requests += difference;
+    this.#lookWhetherPressing(count);
+  }
+
+  #lookWhetherPressing(count: Count): void {
+    if (count.pressing || !this.#isPressing(count.chain)) return;
+    count.pressing = true;
+    this.#pressing.push(count);
+  }
+
+  #of(key: Key, hour: number): Count {
+    const last = key.count;
+    if (last !== null && last.hour === hour && !last.over) return last;
+    const count = this.#find(key, hour);
+    key.count = count;
+    return count;
+  }
+
+  #find({ id, chain }: Key, hour: number): Count {
+    const current = this.#current.get(id);
+    if (current?.hour === hour) return current;
+    const earlier = this.#earlier.get(placeOf(id, hour));
+    if (earlier !== undefined) return earlier;
+    const count = { keyId: id, chain, hour, requests: 0, refused: 0, pressing: false, over: false };
+    // What is settled or decided late belongs to an hour that is past.
+    if (current !== undefined && hour < current.hour) this.#earlier.set(placeOf(id, hour), count);
+    else {
+      if (current !== undefined) this.#earlier.set(placeOf(id, current.hour), current);
+      this.#current.set(id, count);
+    }
+    return count;
+  }
+
+  /** Changes whenever a write begins or ends; odd while one is under way. */
+  get epoch(): number {
+    return this.#epoch;
+  }
+
+  /** Adds all counts to the ledger. Never throws; what could not be written stays counted. Returns whether all could. */
+  async flush(): Promise<boolean> {
+    // One that is under way may be of the pressing counts only.
+    if (this.#flushing) await this.#flushing;
+    return this.#begin(this.#take());
+  }
+
+  #tick(): void {
+    if (this.#flushing) return;
+    const all = performance.now() >= this.#nextAt;
+    void this.#begin(all ? this.#take() : this.#takePressing(), all);
+  }
+
+  #begin(rows: TakenRow[], all = true): Promise<boolean> {
+    this.#flushing ??= this.#flush(rows, all).finally(() => {
+      this.#flushing = undefined;
+    });
+    return this.#flushing;
+  }
+
+  /** Writes what is left and stops. Logs what had to be given up when the keystore does not come back in time. */
+  async close(): Promise<void> {
+    clearInterval(this.#timer);
+    const begun = performance.now();
+    const isLate = () => performance.now() - Math.max(begun, this.#writtenAt) > CLOSE_LIMIT_MS;
+    for (let done = false; !done && !isLate(); ) {
+      done = await Promise.race([this.flush(), sleep(CLOSE_LIMIT_MS / 4).then(() => false)]);
+      if (!done) await sleep(20);
+    }
+    const lost = this.#take();
+    if (lost.length > 0) {
+      const requests = lost.reduce((sum, row) => sum + row.requests, 0);
+      this.#log.error(
+        { keys: lost.length, requests },
+        'Usage could not be written before the stop and is lost',
+      );
+    }
+  }
+
+  async #flush(rows: TakenRow[], all: boolean): Promise<boolean> {
+    if (rows.length === 0) {
+      if (all) this.lastFlushedAt = Date.now();
+      return true;
+    }
+    this.#epoch++;
+    try {
+      const spent = await this.#write(rows);
+      if (this.#failing) this.#log.info('Usage is written to the ledger again');
+      this.#failing = false;
+      if (!all) return true;
+      // A little early rather than a whole turn of the timer late.
+      this.#nextAt = performance.now() + Math.min(spent / SHARE, MAX_FLUSH_MS) - FLUSH_MS / 2;
+      this.lastFlushedAt = Date.now();
+      return true;
+    } catch (error) {
+      this.failures++;
+      if (!this.#failing) this.#log.error({ err: error }, 'Usage cannot be written; counting on in memory');
+      this.#failing = true;
+      return false;
+    } finally {
+      this.#epoch++;
+    }
+  }
+
+  /** Milliseconds that the ledger took, without the breaths in between. */
+  async #write(rows: TakenRow[]): Promise<number> {
+    let spent = 0;
+    for (let start = 0; start < rows.length; start += BATCH) {
+      if (start > 0) await breath();
+      const begun = performance.now();
+      await this.#keystore.recordUsage(rows.slice(start, start + BATCH), (row, totalRequests) => {
+        const { count } = row;
+        count.requests -= row.requests;
+        count.refused -= row.refused;
+        this.#onWritten(count.chain, row, totalRequests);
+      });
+      this.#writtenAt = performance.now();
+      spent += this.#writtenAt - begun;
+    }
+    return spent;
+  }
+
+  /** The rows to write, each with the count that it will be taken from; forgets counts that are empty. */
+  #take(): TakenRow[] {
+    const rows: TakenRow[] = [];
+    for (const counts of [this.#earlier, this.#current]) {
+      for (const [place, count] of counts) {
+        count.pressing = false;
+        if (isNotEmpty(count)) rows.push(rowOf(count));
+        else {
+          count.over = true;
+          counts.delete(place);
+        }
+      }
+    }
+    this.#pressing = [];
+    return rows;
+  }
+
+  #takePressing(): TakenRow[] {
+    const pressing = this.#pressing;
+    this.#pressing = [];
+    for (const count of pressing) count.pressing = false;
+    return pressing.filter(isNotEmpty).map(rowOf);
+  }
+}
+
+function rowOf(count: Count): TakenRow {
+  const { keyId, hour, requests, refused } = count;
+  return { keyId, hour, requests, refused, count };
+}
+
+function placeOf(keyId: string, hour: number): string {
+  return `${keyId} ${hour}`;
+}
+
+/** Taking back can leave less than nothing, to be taken from what is in the ledger. */
+function isNotEmpty({ requests, refused }: Count): boolean {
+  return requests !== 0 || refused !== 0;
+}

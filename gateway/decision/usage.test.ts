@@ -1,0 +1,354 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import { type KeyFacts, type Keystore, KeystoreError, type UsageRow } from '../../keystore/keystore.ts';
+import { createLogger } from '../../shared/log.ts';
+import { closeAll, closeLater } from '../../test/gateways.ts';
+import { openTestKeystore } from '../../test/keystores.ts';
+import { Chains, type Key } from './key.ts';
+import { type Allowance, Quotas } from './quota.ts';
+import { UsageRecorder } from './usage-recorder.ts';
+
+afterEach(closeAll);
+
+const NOVEMBER = Date.UTC(2026, 10, 21, 12, 30);
+const DECEMBER = Date.UTC(2026, 11, 1);
+const log = createLogger({ level: 'silent' });
+const monthly = (quota: number): Allowance => ({ quota, quotaPer: 'month' });
+const bought = (quota: number): Allowance => ({ quota, quotaPer: 'purchase' });
+
+async function keystoreWithKeys(count: number, now = () => NOVEMBER) {
+  const keystore = closeLater(await openTestKeystore({ now }));
+  const chains = new Chains(1000);
+  const read = async (id: string) => chains.keyOf((await keystore.findKeyFacts(id)) as KeyFacts, undefined);
+  const facts: Key[] = [];
+  for (let i = 0; i < count; i++) {
+    const { id } = await keystore.createKey({
+      mode: 'test',
+      prefix: 'tg',
+      planId: 'p',
+      name: null,
+      expiresAt: null,
+      actor: 't',
+    });
+    facts.push(await read(id));
+  }
+  return {
+    keystore,
+    facts,
+    read,
+    used: async (id: string) => (await keystore.findKeyFacts(id))?.usedThisMonth,
+  };
+}
+type RecordUsage = Keystore['recordUsage'];
+function recorder(recordUsage: RecordUsage, quotas?: Quotas) {
+  return new UsageRecorder({
+    keystore: { recordUsage },
+    log,
+    onWritten: (chain, row, total) => quotas?.written(chain, row, total),
+    isPressing: (chain) => quotas?.isPressing(chain) ?? false,
+  });
+}
+
+describe('the usage recorder', () => {
+  it('writes what was counted once, and what is counted during a write with the next', async () => {
+    const { keystore, facts, used } = await keystoreWithKeys(1);
+    const [key] = facts as [Key];
+    const usage = recorder((rows, onWritten) => {
+      usage.count(key, true, NOVEMBER);
+      return keystore.recordUsage(rows, onWritten);
+    });
+    for (let i = 0; i < 7; i++) usage.count(key, true, NOVEMBER);
+    expect(await usage.flush()).toBe(true);
+    expect(await used(key.id)).toBe(7);
+    expect(await usage.flush()).toBe(true);
+    expect(await used(key.id)).toBe(8);
+    await usage.close();
+    expect(await used(key.id)).toBeGreaterThanOrEqual(9);
+  });
+
+  it('counts nothing twice and loses nothing when a write fails half-way', async () => {
+    const { keystore, facts, used } = await keystoreWithKeys(250);
+    let failAfter = 100;
+    const usage = recorder(async (rows, onWritten) => {
+      await keystore.recordUsage(rows.slice(0, failAfter), onWritten);
+      if (rows.length > failAfter) throw new KeystoreError('disk full', 'SQLITE_FULL');
+    });
+    for (const key of facts) {
+      usage.count(key, true, NOVEMBER);
+      usage.count(key, true, NOVEMBER);
+      usage.count(key, false, NOVEMBER);
+    }
+    expect(await usage.flush()).toBe(false);
+    expect(usage.failures).toBe(1);
+    expect(await usage.flush()).toBe(false);
+    failAfter = Number.POSITIVE_INFINITY;
+    expect(await usage.flush()).toBe(true);
+    expect(await Promise.all(facts.map((key) => used(key.id)))).toEqual(Array(250).fill(2));
+    await usage.close();
+    expect(await Promise.all(facts.map((key) => used(key.id)))).toEqual(Array(250).fill(2));
+  });
+
+  it('what is settled for the past hour while the next one has begun is counted once', async () => {
+    const { keystore, facts } = await keystoreWithKeys(1);
+    const [key] = facts as [Key];
+    const quotas = new Quotas();
+    const usage = recorder((rows, onWritten) => keystore.recordUsage(rows, onWritten), quotas);
+    const later = NOVEMBER + 3_600_000;
+    const spend = (at: number) => {
+      quotas.spend(key, monthly(1000), at, 10);
+      usage.count(key, true, at, 10);
+    };
+    const settle = (at: number) => {
+      quotas.settle(key, monthly(1000), 5, at, later);
+      usage.settle(key, 5, at);
+    };
+    spend(NOVEMBER);
+    await usage.flush();
+    spend(NOVEMBER);
+    for (let i = 0; i < 3; i++) {
+      spend(later);
+      settle(NOVEMBER);
+    }
+    expect(quotas.look(key, monthly(1000), later)?.used).toBe(65);
+    await usage.flush();
+    expect(quotas.look(key, monthly(1000), later)?.used).toBe(65);
+    await usage.close();
+    expect((await keystore.findKeyFacts(key.id))?.usedThisMonth).toBe(65);
+  });
+
+  it('a stop writes all that is left, also of an earlier hour, and after a failure', async () => {
+    const { keystore, facts } = await keystoreWithKeys(1);
+    const [key] = facts as [Key];
+    const written: UsageRow[] = [];
+    let failing = true;
+    const usage = recorder(async (rows, onWritten) => {
+      if (failing) {
+        failing = false;
+        throw new KeystoreError('locked', 'SQLITE_BUSY');
+      }
+      await keystore.recordUsage(rows, (row, total) => {
+        written.push(row);
+        onWritten(row, total);
+      });
+    });
+    usage.count(key, true, NOVEMBER);
+    usage.count(key, true, NOVEMBER + 3_600_000);
+    usage.count(key, false, NOVEMBER + 3_600_000);
+    await usage.close();
+    const hour = Math.floor(NOVEMBER / 3_600_000);
+    expect(written).toMatchObject([
+      { keyId: key.id, hour, requests: 1, refused: 0 },
+      { keyId: key.id, hour: hour + 1, requests: 1, refused: 1 },
+    ]);
+  });
+
+  it('writes less often what takes long, but for what other processes have to know soon; a stop writes all', async () => {
+    const { keystore, facts, used } = await keystoreWithKeys(2);
+    const [near, far] = facts as [Key, Key];
+    const quotas = new Quotas();
+    const usage = recorder(async (rows, onWritten) => {
+      const until = performance.now() + 300;
+      while (performance.now() < until);
+      await keystore.recordUsage(rows, onWritten);
+    }, quotas);
+    const spend = () => {
+      for (const [key, quota] of [[near, 100] as const, [far, 1000] as const]) {
+        expect(quotas.spend(key, monthly(quota), NOVEMBER)).toBe(true);
+        usage.count(key, true, NOVEMBER);
+      }
+    };
+    spend();
+    await usage.flush();
+    spend();
+    await vi.waitFor(async () => expect(await used(near.id)).toBe(2), 4000);
+    expect(await used(far.id)).toBe(1);
+    await usage.close();
+    expect(await used(far.id)).toBe(2);
+  });
+
+  it('a stop goes on for as long as the keystore writes', async () => {
+    const { keystore, facts } = await keystoreWithKeys(1);
+    let rows = 0;
+    const usage = recorder(async (batch, onWritten) => {
+      await sleep(150);
+      rows += batch.length;
+      await keystore.recordUsage(batch, onWritten);
+    });
+    for (let i = 0; i < 3000; i++)
+      usage.count({ ...(facts[0] as Key), id: `key${i}`, count: null }, true, NOVEMBER);
+    await usage.close();
+    expect(rows).toBe(3000);
+  });
+
+  it('gives up a stop when the keystore does not come back, and says what is lost', async () => {
+    const { facts } = await keystoreWithKeys(1);
+    const lines: string[] = [];
+    const usage = new UsageRecorder({
+      keystore: { recordUsage: () => Promise.reject(new KeystoreError('gone', 'SQLITE_IOERR')) },
+      log: createLogger({ level: 'error', destination: { write: (line) => void lines.push(line) } }),
+      onWritten: () => {},
+      isPressing: () => false,
+    });
+    usage.count(facts[0] as Key, true, NOVEMBER);
+    const startedAt = Date.now();
+    await usage.close();
+    expect(Date.now() - startedAt).toBeLessThan(1500);
+    expect(JSON.parse(lines.at(-1) as string)).toMatchObject({ keys: 1, requests: 1 });
+    expect(lines.length).toBe(2);
+  });
+});
+
+describe('counts', () => {
+  it('of a key that is read anew while others still have it as it was go to the same place', async () => {
+    const { keystore, facts, read, used } = await keystoreWithKeys(1);
+    const [key] = facts as [Key];
+    const usage = recorder(keystore.recordUsage);
+    usage.count(key, true, NOVEMBER);
+    const again = await read(key.id);
+    usage.count(again, true, NOVEMBER);
+    usage.count(key, true, NOVEMBER);
+    await usage.flush();
+    // Empty by now, and forgotten at the next turn.
+    await usage.flush();
+    usage.count(key, true, NOVEMBER);
+    usage.count(again, true, NOVEMBER);
+    await usage.flush();
+    expect(await used(key.id)).toBe(5);
+    await usage.close();
+  });
+
+  it('of keys whose quota is nearly used up are written soon again, time after time', async () => {
+    const { keystore, facts, used } = await keystoreWithKeys(1);
+    const [key] = facts as [Key];
+    const quotas = new Quotas();
+    const usage = recorder(async (rows, onWritten) => {
+      const until = performance.now() + 60;
+      while (performance.now() < until);
+      await keystore.recordUsage(rows, onWritten);
+    }, quotas);
+    for (let n = 1; n <= 3; n++) {
+      quotas.spend(key, monthly(100), NOVEMBER);
+      usage.count(key, true, NOVEMBER);
+      await vi.waitFor(async () => expect(await used(key.id)).toBe(n), 4000);
+    }
+    await usage.close();
+  });
+});
+
+describe('quotas', () => {
+  it('admit exactly as many as there are, and refuse the rest without counting them', async () => {
+    const { facts } = await keystoreWithKeys(1);
+    const [key] = facts as [Key];
+    const quotas = new Quotas();
+    const admitted = Array.from({ length: 9 }, () => quotas.spend(key, monthly(3), NOVEMBER)).filter(Boolean);
+    expect(admitted).toHaveLength(3);
+    expect(quotas.look(key, monthly(3), NOVEMBER)).toEqual({
+      per: 'month',
+      limit: 3,
+      used: 3,
+      remaining: 0,
+      resetsAt: DECEMBER,
+      resetSeconds: (DECEMBER - NOVEMBER) / 1000,
+      windowSeconds: 30 * 86_400,
+    });
+    expect(quotas.spend(key, monthly(4), NOVEMBER), 'a larger plan').toBe(true);
+  });
+
+  it('count each request once, whether it is in the ledger already or not', async () => {
+    const { keystore, facts, read } = await keystoreWithKeys(1);
+    const [key] = facts as [Key];
+    const quotas = new Quotas();
+    const usage = recorder(keystore.recordUsage, quotas);
+    const used = () => quotas.look(key, monthly(100), NOVEMBER)?.used;
+    const spend = () => {
+      quotas.spend(key, monthly(100), NOVEMBER);
+      usage.count(key, true, NOVEMBER);
+    };
+    for (let i = 0; i < 5; i++) spend();
+    expect(used()).toBe(5);
+    await usage.flush();
+    expect(used()).toBe(5);
+    spend();
+    quotas.learn(await read(key.id), true);
+    expect(used()).toBe(6);
+    await usage.flush();
+    quotas.learn(await read(key.id), true);
+    expect(used()).toBe(6);
+    await usage.close();
+  });
+
+  it('learn what other processes wrote, from the totals of our own writes', async () => {
+    const { keystore, facts } = await keystoreWithKeys(1);
+    const [key] = facts as [Key];
+    const quotas = new Quotas();
+    const usage = recorder(keystore.recordUsage, quotas);
+    const hour = Math.floor(NOVEMBER / 3_600_000);
+    const spend = async () => {
+      quotas.spend(key, monthly(100), NOVEMBER);
+      usage.count(key, true, NOVEMBER);
+      await usage.flush();
+    };
+    await spend();
+    await keystore.recordUsage([{ keyId: key.id, hour, requests: 10, refused: 0 }], () => {});
+    await spend();
+    expect(quotas.look(key, monthly(100), NOVEMBER)?.used).toBe(12);
+    await spend();
+    expect(quotas.look(key, monthly(100), NOVEMBER)?.used).toBe(13);
+    await usage.close();
+  });
+
+  it('start anew with the month, whatever was read or is still to be written of the last one', async () => {
+    const { keystore, facts } = await keystoreWithKeys(1);
+    const [key] = facts as [Key];
+    const quotas = new Quotas();
+    const usage = recorder(keystore.recordUsage, quotas);
+    for (let i = 0; i < 3; i++) {
+      expect(quotas.spend({ ...key, usedThisMonth: 2 }, monthly(5), DECEMBER - 1)).toBe(true);
+      usage.count(key, true, DECEMBER - 1);
+    }
+    expect(quotas.spend(key, monthly(5), DECEMBER - 1)).toBe(false);
+    expect(quotas.spend(key, monthly(5), DECEMBER)).toBe(true);
+    usage.count(key, true, DECEMBER);
+    await usage.flush();
+    quotas.learn({ ...key, usedThisMonth: 99 }, true);
+    expect(quotas.look(key, monthly(5), DECEMBER)).toMatchObject({ used: 1, remaining: 4 });
+    await usage.close();
+  });
+
+  it('a read during a write is not taken over, as it may or may not hold it', async () => {
+    const { facts } = await keystoreWithKeys(1);
+    const [key] = facts as [Key];
+    const quotas = new Quotas();
+    for (let i = 0; i < 4; i++) quotas.spend(key, monthly(100), NOVEMBER);
+    quotas.learn({ ...key, usedThisMonth: 4 }, false);
+    expect(quotas.look(key, monthly(100), NOVEMBER)?.used).toBe(4);
+  });
+
+  it('of a purchase go on over the months, and take over what the ledger says was ever used', async () => {
+    const { keystore, facts, read } = await keystoreWithKeys(1);
+    const [key] = facts as [Key];
+    const quotas = new Quotas();
+    const usage = recorder(keystore.recordUsage, quotas);
+    const spend = (now: number) => {
+      const taken = quotas.spend(key, bought(5), now);
+      if (taken) usage.count(key, true, now);
+      return taken;
+    };
+    expect([spend(NOVEMBER), spend(DECEMBER - 1), spend(DECEMBER)]).toEqual([true, true, true]);
+    expect(quotas.look(key, bought(5), DECEMBER)).toEqual({
+      per: 'purchase',
+      limit: 5,
+      used: 3,
+      remaining: 2,
+      resetsAt: null,
+    });
+    await usage.flush();
+    const hour = Math.floor(NOVEMBER / 3_600_000);
+    await keystore.recordUsage([{ keyId: key.id, hour: hour - 5000, requests: 1, refused: 7 }], () => {});
+    quotas.learn(await read(key.id), true);
+    expect(quotas.look(key, bought(5), DECEMBER)?.used).toBe(4);
+    expect([spend(DECEMBER), spend(DECEMBER), spend(DECEMBER)]).toEqual([true, false, false]);
+    await usage.close();
+    expect(await keystore.findKeyFacts(key.id)).toMatchObject({ usedInAll: 5 });
+  });
+});

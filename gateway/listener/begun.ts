@@ -1,0 +1,19 @@
+import type { Dispatcher } from 'undici';
+import type { Allowed } from '../decision/decision.ts';
+import type { Route } from '../routes/routes.ts';
+import type { Target } from '../upstream/upstream-group.ts';
+import type { Arrival } from './exchange.ts';
+
+/**
+ * The server that was taken from the group for it, and what to go on with where it was asked already; `null`: it was not.
+ */
+export type Taken = { target: Target; asked: Dispatcher | null };
+
+/** A request that the fast lane began and the way through `node:http` goes on with. */
+export type Begun = {
+  arrival: Arrival;
+  route: Route;
+  /** What was decided and counted; `null` on a public route. */
+  allowed: Allowed | null;
+  taken: Taken | null;
+};

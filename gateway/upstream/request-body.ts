@@ -1,0 +1,70 @@
+import type { IncomingMessage } from 'node:http';
+import type { Socket } from 'node:net';
+import { Readable } from 'node:stream';
+import { MalformedBody } from '../listener/connection-fault.ts';
+
+/**
+ * A request's body on its way upstream, chunk by chunk, at the pace of the slower side. A stream of its own rather than
+ * the request itself: the HTTP client destroys the stream it is given, and the request with its connection must outlive
+ * an upstream that answers early or fails.
+ */
+export class RequestBody extends Readable {
+  readonly #req: IncomingMessage;
+  /** Bytes that may still come. */
+  #room: number;
+
+  /** @param maxBytes `null`: any number */
+  constructor(req: IncomingMessage, maxBytes: number | null) {
+    super();
+    this.#req = req;
+    this.#room = maxBytes ?? Number.POSITIVE_INFINITY;
+    req.on('data', this.#onData);
+    req.on('end', this.#onEnd);
+    req.on('error', this.#onError);
+    req.pause();
+  }
+
+  override _read(): void {
+    this.#req.resume();
+  }
+
+  override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
+    this.detach();
+    done(error);
+  }
+
+  /** Lets go of the request: what still comes is for whoever reads it now. */
+  detach(): void {
+    this.#req.off('data', this.#onData);
+    this.#req.off('end', this.#onEnd);
+    this.#req.off('error', this.#onError);
+    this.#req.pause();
+  }
+
+  readonly #onData = (chunk: Buffer): void => {
+    this.#room -= chunk.length;
+    // A length that was announced was looked at before; this one came in chunks.
+    if (this.#room < 0) this.destroy(new MalformedBody('payload_too_large'));
+    else if (!this.push(chunk)) this.#req.pause();
+  };
+
+  /** A client that left is the connection's affair; a body that cannot be read has to fail upstream, too. */
+  readonly #onError = (error: Error): void => {
+    if (error instanceof MalformedBody) this.destroy(error);
+  };
+
+  readonly #onEnd = (): void => {
+    this.push(null);
+  };
+}
+
+/** How long a client may go on sending a body that the upstream answered without. */
+const LINGER_MS = 1000;
+
+/** Takes what the client still sends, for a moment, so that it reads the answer; then the connection ends. */
+export function lingerOverBody(req: IncomingMessage, socket: Socket): void {
+  const timer = setTimeout(() => socket.destroy(), LINGER_MS);
+  timer.unref();
+  req.once('end', () => clearTimeout(timer));
+  req.resume();
+}

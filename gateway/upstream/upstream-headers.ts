@@ -1,0 +1,75 @@
+import type { Allowed } from '../decision/decision.ts';
+import type { Arrival } from '../listener/exchange.ts';
+import type { Route } from '../routes/routes.ts';
+import type { Target } from './upstream-group.ts';
+
+/**
+ * What a server of the upstream gets as the request's target: its own base path, then the target as it came, with the
+ * route's prefix replaced where the route says so. Raw: nothing is decoded or resolved.
+ */
+export function upstreamTarget(target: string, route: Route, { basePath }: Pick<Target, 'basePath'>): string {
+  const { path, rewrite } = route;
+  if (rewrite === null) return basePath + target;
+  const rest = path === '/' ? target : target.slice(path.length);
+  const to = rewrite.endsWith('/') ? rewrite.slice(0, -1) : rewrite;
+  // What follows the prefix is nothing, a query, or begins with a slash; a target has to begin with one.
+  const slash = to === '' && basePath === '' && !rest.startsWith('/') ? '/' : '';
+  return basePath + to + slash + rest;
+}
+
+/**
+ * The header lines of a request as they go upstream, as name, value, ...: the end-to-end ones as they came, then ours.
+ * `Host`, `Connection` and the framing are not among them: they belong to the connection that is used.
+ *
+ * Of ours every one is always there, even when it is empty: an upstream that looks for one must find it, and never one
+ * that a client made up. `Connection` cannot name them away, since they come after it was obeyed.
+ *
+ * @param allowed `null` on a public route
+ * @param received the version of HTTP that the request came in, for `Via` (RFC 9110 section 7.6.3)
+ */
+export function upstreamHeaders(
+  arrival: Arrival,
+  route: Route,
+  allowed: Allowed | null,
+  received = '1.1',
+): string[] {
+  const { secret } = route.upstream;
+  const headers =
+    secret === null ? arrival.head.endToEnd.slice() : without(arrival.head.endToEnd, secret.header);
+  headers.push(
+    'X-Consumer-ID',
+    allowed === null ? '' : (allowed.key.customerId ?? ''),
+    'X-Consumer-Plan',
+    allowed === null ? '' : allowed.plan.id,
+    'X-Credential-Identifier',
+    allowed === null ? '' : allowed.key.id,
+    'X-Request-ID',
+    arrival.requestId,
+    'X-Forwarded-For',
+    arrival.forwardedFor,
+    'X-Forwarded-Proto',
+    arrival.forwardedProto,
+    'X-Forwarded-Host',
+    arrival.forwardedHost,
+    // A line of its own after those that came is the same as their list with one more member (RFC 9110 section 5.3).
+    'Via',
+    received === '1.1' ? '1.1 tollgate' : `${received} tollgate`,
+  );
+  if (secret !== null) headers.push(secret.header, secret.value);
+  return headers;
+}
+
+/** Header lines without those of a name, in whatever spelling a CGI-like upstream would take for it. */
+function without(headers: readonly string[], name: string): string[] {
+  const plain = plainName(name);
+  const kept: string[] = [];
+  for (let i = 0; i < headers.length; i += 2) {
+    const each = headers[i] as string;
+    if (plainName(each) !== plain) kept.push(each, headers[i + 1] as string);
+  }
+  return kept;
+}
+
+function plainName(name: string): string {
+  return name.toLowerCase().replaceAll('_', '-');
+}
