@@ -10,6 +10,8 @@ export type Count = {
   readonly hour: number;
   requests: number;
   refused: number;
+  /** It is among those that are written next; it may be empty by then. */
+  dirty: boolean;
   /** It is among those that are written soon. */
   pressing: boolean;
   /** It was empty and is forgotten: what is added to it is lost. */
@@ -33,7 +35,7 @@ const CLOSE_LIMIT_MS = 400;
  * Counts what each key consumes, in memory, and adds it to the ledger: twice a second, or less often when that would take
  * too much of the time. What other processes have to know soon, as a quota may be near its end, is written twice a second
  * all the same. A count leaves memory only when the ledger says that its row is committed, so a failure half-way neither
- * loses nor repeats anything. Memory is bounded by the keys in use, times the hours of an outage.
+ * loses nor repeats anything. Memory is bounded by the keys in use within an hour, times the hours of an outage.
  */
 export class UsageRecorder {
   readonly #keystore: Pick<Keystore, 'recordUsage'>;
@@ -41,6 +43,10 @@ export class UsageRecorder {
   readonly #onWritten: (chain: Chain, row: UsageRow, totalRequests: number) => void;
   readonly #isPressing: (chain: Chain) => boolean;
   readonly #current = new Map<string, Count>();
+  #dirty: Count[] = [];
+  /** The newest hour that anything was counted in, and the one up to which empty counts are forgotten. */
+  #hour = 0;
+  #forgottenBefore = 0;
   /** Of hours that are past, by key and hour: no two of the same, or their rows would be taken for others' use. */
   #earlier = new Map<string, Count>();
   #pressing: Count[] = [];
@@ -100,10 +106,15 @@ export class UsageRecorder {
   }
 
   #of(key: Key, hour: number): Count {
-    const last = key.count;
-    if (last !== null && last.hour === hour && !last.over) return last;
-    const count = this.#find(key, hour);
-    key.count = count;
+    let count = key.count;
+    if (count === null || count.hour !== hour || count.over) {
+      count = this.#find(key, hour);
+      key.count = count;
+    }
+    if (!count.dirty) {
+      count.dirty = true;
+      this.#dirty.push(count);
+    }
     return count;
   }
 
@@ -112,11 +123,22 @@ export class UsageRecorder {
     if (current?.hour === hour) return current;
     const earlier = this.#earlier.get(placeOf(id, hour));
     if (earlier !== undefined) return earlier;
-    const count = { keyId: id, chain, hour, requests: 0, refused: 0, pressing: false, over: false };
+    const count: Count = {
+      keyId: id,
+      chain,
+      hour,
+      requests: 0,
+      refused: 0,
+      dirty: false,
+      pressing: false,
+      over: false,
+    };
+    this.#hour = Math.max(this.#hour, hour);
     // What is settled or decided late belongs to an hour that is past.
     if (current !== undefined && hour < current.hour) this.#earlier.set(placeOf(id, hour), count);
     else {
-      if (current !== undefined) this.#earlier.set(placeOf(id, current.hour), current);
+      if (current?.dirty) this.#earlier.set(placeOf(id, current.hour), current);
+      else if (current !== undefined) current.over = true;
       this.#current.set(id, count);
     }
     return count;
@@ -209,21 +231,36 @@ export class UsageRecorder {
     return spent;
   }
 
-  /** The rows to write, each with the count that it will be taken from; forgets counts that are empty. */
+  /** The rows to write, each with the count that it will be taken from. */
   #take(): TakenRow[] {
     const rows: TakenRow[] = [];
-    for (const counts of [this.#earlier, this.#current]) {
-      for (const [place, count] of counts) {
-        count.pressing = false;
-        if (isNotEmpty(count)) rows.push(rowOf(count));
-        else {
+    const dirty: Count[] = [];
+    for (const count of this.#dirty) {
+      count.pressing = false;
+      if (isNotEmpty(count)) {
+        rows.push(rowOf(count));
+        dirty.push(count);
+      } else {
+        count.dirty = false;
+        if (this.#earlier.size > 0 && this.#earlier.delete(placeOf(count.keyId, count.hour)))
           count.over = true;
-          counts.delete(place);
-        }
       }
     }
+    this.#dirty = dirty;
     this.#pressing = [];
+    this.#forgetPastHours();
     return rows;
+  }
+
+  /** Counts stay for their hour: most keys that are used are used again, and a count costs more to make than to keep. */
+  #forgetPastHours(): void {
+    if (this.#forgottenBefore === this.#hour) return;
+    this.#forgottenBefore = this.#hour;
+    for (const [keyId, count] of this.#current) {
+      if (count.dirty || count.hour >= this.#hour) continue;
+      count.over = true;
+      this.#current.delete(keyId);
+    }
   }
 
   #takePressing(): TakenRow[] {

@@ -80,6 +80,7 @@ export class Connections {
       faulted: false,
       upgrade: null,
       underWay: null,
+      watched: false,
       begun: null,
       taken: { bytes: 0, at: now },
       body: { of: null, bytes: 0, at: now },

@@ -30,8 +30,10 @@ export type Connection = {
   body: { of: Exchange | null; bytes: number; at: number };
   /** It asks to become a WebSocket, and this came after the handshake; `null`: it does not. */
   upgrade: Buffer | null;
-  /** Who has to know when it is closed; `null`: nobody ever had to. */
-  underWay: Set<{ clientGone(): void }> | null;
+  /** Who works on a request of it and has to know when it is closed. One at a time: see `pipeline.ts`. */
+  underWay: { clientGone(): void } | null;
+  /** Somebody listens for that. */
+  watched: boolean;
   /** The next request on it was begun in the fast lane; `null`: it was not. */
   begun: Begun | null;
 };

@@ -64,14 +64,11 @@ export class Forwarding implements Dispatcher.DispatchHandler, WaitingRequest {
     this.#body = head.hasBody ? new RequestBody(req, route.policy.maxBodyBytes) : null;
     this.#body?.once('error', (error) => this.#bodyFailed(error));
     // One listener a connection, not one a request.
-    if (connection.underWay === null) {
-      const underWay = new Set<Forwarding>();
-      connection.underWay = underWay;
-      exchange.socket.once('close', () => {
-        for (const forwarding of underWay) forwarding.clientGone();
-      });
+    if (!connection.watched) {
+      connection.watched = true;
+      exchange.socket.once('close', () => connection.underWay?.clientGone());
     }
-    connection.underWay.add(this);
+    connection.underWay = this;
   }
 
   /** Sends the request to a server of the route, as soon as one has room. @param taken one that was taken before */
@@ -291,8 +288,8 @@ export class Forwarding implements Dispatcher.DispatchHandler, WaitingRequest {
   /** Nothing was answered and nothing will be. */
   #fail(error: Error): void {
     this.#over = true;
-    const { connection, req } = this.#exchange;
-    connection.underWay?.delete(this);
+    const { req } = this.#exchange;
+    this.#forgetClient();
     this.#body?.detach();
     try {
       this.#events.failed(this.#exchange, failureOf(error), error);
@@ -321,9 +318,14 @@ export class Forwarding implements Dispatcher.DispatchHandler, WaitingRequest {
 
   #finish(how: 'complete' | 'truncated' | 'client_gone'): void {
     this.#over = true;
-    this.#exchange.connection.underWay?.delete(this);
+    this.#forgetClient();
     this.#leave();
     this.#events.finished(this.#exchange, this.#status, how, this.#allowed?.key.id ?? null);
+  }
+
+  #forgetClient(): void {
+    const { connection } = this.#exchange;
+    if (connection.underWay === this) connection.underWay = null;
   }
 
   /** The server has no more to do with this. */
