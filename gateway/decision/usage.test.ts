@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import fc from 'fast-check';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { type KeyFacts, type Keystore, KeystoreError, type UsageRow } from '../../keystore/keystore.ts';
 import { createLogger } from '../../shared/log.ts';
@@ -233,6 +234,46 @@ describe('counts', () => {
     }
     await usage.close();
   });
+});
+
+it('whatever is counted, in whatever order with writes that fail and hours that turn, is in the ledger once', async () => {
+  const { keystore, facts, read, used } = await keystoreWithKeys(2);
+  const keys = [...facts];
+  const expected = [0, 0];
+  const which = fc.integer({ min: 0, max: 1 });
+  const hour = fc.integer({ min: 0, max: 2 });
+  const step = fc.oneof(
+    fc.record({ what: fc.constant('count' as const), which, hour, by: fc.integer({ min: 0, max: 3 }) }),
+    fc.record({ what: fc.constant('settle' as const), which, hour, by: fc.integer({ min: -3, max: 3 }) }),
+    fc.record({ what: fc.constant('read anew' as const), which, hour, by: fc.constant(0) }),
+    fc.record({ what: fc.constant('write' as const), which, hour, by: fc.constant(0) }),
+    fc.record({ what: fc.constant('fail' as const), which, hour, by: fc.constant(1) }),
+  );
+  await fc.assert(
+    fc.asyncProperty(fc.array(step, { maxLength: 40 }), async (steps) => {
+      let room = Number.POSITIVE_INFINITY;
+      const usage = recorder(async (rows, onWritten) => {
+        await keystore.recordUsage(rows.slice(0, room), onWritten);
+        if (rows.length > room) throw new KeystoreError('disk full', 'SQLITE_FULL');
+      });
+      for (const { what, which: i, hour: at, by } of steps) {
+        const key = keys[i] as Key;
+        const now = NOVEMBER + at * 3_600_000;
+        if (what === 'count') usage.count(key, true, now, by);
+        else if (what === 'settle') usage.settle(key, by, now);
+        else if (what === 'read anew') keys[i] = await read(key.id);
+        else {
+          room = what === 'fail' ? by : Number.POSITIVE_INFINITY;
+          await usage.flush();
+        }
+        if (what === 'count' || what === 'settle') expected[i] = (expected[i] as number) + by;
+      }
+      room = Number.POSITIVE_INFINITY;
+      await usage.close();
+      expect(await Promise.all(keys.map(({ id }) => used(id)))).toEqual(expected);
+    }),
+    { numRuns: 60 },
+  );
 });
 
 describe('quotas', () => {
