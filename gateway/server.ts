@@ -7,6 +7,7 @@ import { type ProblemCode, problemStatus } from '../shared/problems.ts';
 import { AccessLog, type Logged } from './access-log.ts';
 import { createEndpoints } from './answers/endpoints.ts';
 import { answerProblem } from './answers/refusal.ts';
+import { weighBuffersWithHeap } from './buffer-accounting.ts';
 import { BadKeys } from './decision/bad-keys.ts';
 import { createDecide } from './decision/decide.ts';
 import { FactsCache } from './decision/facts-cache.ts';
@@ -86,6 +87,7 @@ const INTERNAL_STOP_MS = 1000;
 /** Puts the gateway together and starts it. @throws the system's error when a port cannot be had */
 export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   const { config, keystore, log, now = Date.now } = options;
+  weighBuffersWithHeap();
   const readRoutes = () => configuredRoutes(config, options.env ?? process.env);
   const underWay = new UnderWay();
   const routes = new Routes(
