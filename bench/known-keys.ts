@@ -1,22 +1,109 @@
-import { run } from './processes.ts';
+import type { ChildProcess } from 'node:child_process';
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { CONTENDER_CORE, KEYS } from './arena.ts';
+import type { Contender, StartedContender } from './contenders/contender.ts';
+import { tollgateFastLane, tollgateNodeHttp } from './contenders/tollgate.ts';
+import { useEachKeyOnce } from './each-key-once.ts';
+import { type SeededKeys, seedKeys } from './keys.ts';
+import { LOAD_CORE, load } from './load.ts';
+import { startOrigin } from './origin.ts';
+import { cpuMicroseconds, residentBytes, run, stop, temporaryFolder } from './processes.ts';
 import type { Figure, Outcome } from './results.ts';
 
-type Decisions = { microseconds: number; mib: number };
+const CONNECTIONS = 64;
+const NEVER_REACHED = 1_000_000_000;
+const FIRST_USES_AT_ONCE = 16;
+const MIB = 2 ** 20;
+/** Tollgate remembers as many keys as half of the heap holds, and a 64-bit machine's default is 4 GiB or less. */
+export const MANY = 1_000_000;
 
-/** Processor time of a decision with 10,000 and with 1,000,000 keys in memory, each asked for in turn. */
+type Decisions = { microseconds: number; mib: number };
+type Crowd = { name: string; keys: SeededKeys };
+
+export function knownKeys(contender: Contender, count: number): string {
+  return `${contender.name}, ${count.toLocaleString('en')} keys`;
+}
+
+/**
+ * What a request costs a gateway that knows so many keys, each of which is used in turn: in whole requests, both gateways
+ * side by side, and in decisions alone.
+ */
 export async function benchKnownKeys({ quick }: { quick: boolean }): Promise<Outcome> {
-  const decisions = quick ? 200_000 : 1_000_000;
+  const counts = [KEYS, quick ? 100_000 : MANY];
+  const folder = temporaryFolder();
+  const started: ChildProcess[] = [];
   const figures: Figure[] = [];
-  for (const known of [10_000, 1_000_000]) {
-    const runs: Decisions[] = [];
-    for (let round = 0; round < (quick ? 1 : 3); round++) {
-      runs.push(await run<Decisions>(['bench/decisions.ts', 'known', `${known}`, `${decisions}`], 1));
+  try {
+    const origin = await startOrigin(folder, LOAD_CORE, started);
+    const crowds: Crowd[] = [];
+    for (const count of counts) {
+      const own = join(folder, `${count}`);
+      mkdirSync(own);
+      crowds.push({ name: `${count}`, keys: await seedKeys(own, count) });
     }
-    const subject = `${known.toLocaleString('en')} known keys`;
-    figures.push(
-      { subject, measure: 'a decision', unit: 'us', runs: runs.map((each) => each.microseconds) },
-      { subject, measure: 'memory', unit: 'MiB', runs: runs.map((each) => each.mib) },
-    );
+    for (const contender of [tollgateNodeHttp, tollgateFastLane]) {
+      figures.push(...(await wholeRequests(contender, crowds, origin.address, folder, started, quick)));
+    }
+    for (const count of counts) figures.push(...(await decisionsAlone(count, quick)));
+    return {
+      figures,
+      conditions: { connections: CONNECTIONS, 'keys in turn': counts.join(' and ') },
+      madeOf: { [tollgateNodeHttp.name]: tollgateNodeHttp.madeOf(), API: origin.madeOf },
+      leftOut: [],
+    };
+  } finally {
+    await Promise.all(started.map(stop));
   }
-  return { figures, conditions: { decisions }, madeOf: {}, leftOut: [] };
+}
+
+async function wholeRequests(
+  contender: Contender,
+  crowds: readonly Crowd[],
+  upstream: string,
+  folder: string,
+  started: ChildProcess[],
+  quick: boolean,
+): Promise<Figure[]> {
+  const running: (StartedContender & Crowd & { cpu: number[]; rate: number[]; mib: number[] })[] = [];
+  for (const crowd of crowds) {
+    const own = join(folder, `${contender.name.replace(/\W+/g, '-')}-${crowd.name}`);
+    mkdirSync(own);
+    const { keys } = crowd;
+    const setup = { keys, upstream, perKey: NEVER_REACHED, folder: own, core: CONTENDER_CORE, started };
+    const gateway = await contender.start(setup);
+    await useEachKeyOnce(gateway.url, keys, FIRST_USES_AT_ONCE);
+    running.push({ ...gateway, ...crowd, cpu: [], rate: [], mib: [] });
+  }
+  const all = { connections: CONNECTIONS, seconds: quick ? 2 : 5 };
+  // The first round is to warm up.
+  for (let round = 0; round <= (quick ? 2 : 5); round++) {
+    for (const { url, keys, processes, cpu, rate, mib } of running) {
+      const before = cpuMicroseconds(processes);
+      const { requests, perSecond } = await load({ url, keyFile: keys.keyFile, ...all });
+      if (round === 0) continue;
+      cpu.push((cpuMicroseconds(processes) - before) / requests);
+      rate.push(perSecond);
+      mib.push(processes.reduce((sum, child) => sum + residentBytes(child), 0) / MIB);
+    }
+  }
+  await Promise.all(running.flatMap(({ processes }) => processes.map(stop)));
+  return running.flatMap(({ keys, cpu, rate, mib }) => {
+    const subject = knownKeys(contender, keys.keys.length);
+    return [
+      { subject, measure: 'CPU a request', unit: 'us', runs: cpu },
+      { subject, measure: 'requests a second', unit: '/s', runs: rate },
+      { subject, measure: 'resident memory', unit: 'MiB', runs: mib },
+    ];
+  });
+}
+
+async function decisionsAlone(count: number, quick: boolean): Promise<Figure[]> {
+  const decisions = quick ? 200_000 : 1_000_000;
+  const runs: Decisions[] = [];
+  for (let round = 0; round < (quick ? 1 : 3); round++) {
+    runs.push(await run<Decisions>(['bench/decisions.ts', 'known', `${count}`, `${decisions}`], LOAD_CORE));
+  }
+  const subject = `Decisions alone, ${count.toLocaleString('en')} keys`;
+  return [{ subject, measure: 'CPU a decision', unit: 'us', runs: runs.map((each) => each.microseconds) }];
 }
