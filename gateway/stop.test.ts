@@ -232,8 +232,15 @@ describe('npm run gateway', () => {
 /** The gateway as a process, with nothing of this one's environment. */
 function run(env: Record<string, string>): { child: ChildProcess; output: { text: string; errors: string } } {
   const output = { text: '', errors: '' };
+  const { PATH, NODE_COMPILE_CACHE } = process.env;
   const child = spawn(process.execPath, ['gateway/main.ts'], {
-    env: { PATH: process.env.PATH, KEYSTORE_URL: newKeystoreUrl(), TOLLGATE_SECRET: SERVER_SECRET, ...env },
+    env: {
+      PATH,
+      NODE_COMPILE_CACHE,
+      KEYSTORE_URL: newKeystoreUrl(),
+      TOLLGATE_SECRET: SERVER_SECRET,
+      ...env,
+    },
   });
   child.stdout.on('data', (data) => {
     output.text += data;

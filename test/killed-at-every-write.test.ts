@@ -11,8 +11,6 @@ import { temporaryFolder } from './keystores.ts';
 import { type Arm, type Counted, killedAt } from './kill-at-write.ts';
 
 const ROOT = join(import.meta.dirname, '..');
-/** Billing is started anew for every write: it need not be compiled anew. */
-const COMPILE_CACHE = temporaryFolder();
 
 /**
  * What happens to one purchase: its webhook is received, committed to the inbox, leased, worked on, completed; its key is
@@ -227,7 +225,7 @@ class Victim {
       cwd: temporaryFolder(),
       env: {
         PATH: process.env.PATH,
-        NODE_COMPILE_CACHE: COMPILE_CACHE,
+        NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE,
         LOG_LEVEL: 'warn',
         KILL_AT_WRITE: 'yes',
         ...this.#test.environment,
