@@ -1,5 +1,6 @@
 import { availableParallelism } from 'node:os';
 import { defineConfig } from 'vitest/config';
+import { LongestFirst } from './test/longest-first.ts';
 import { SummaryReporter } from './test/summary-reporter.ts';
 
 /** Tests of what a proxy meets: they run a second time, with the fast lane on, where they do not see to that themselves. */
@@ -29,6 +30,7 @@ export default defineConfig({
     exclude: NOT_OURS,
     globalSetup: ['test/temporary-folders.ts'],
     setupFiles: ['test/replay.ts'],
+    sequence: { sequencer: LongestFirst },
     // The files share processes: loading what they all need takes longer than most of them run.
     isolate: false,
     // Most tests wait for a process or a browser of their own rather than compute.
