@@ -15,7 +15,7 @@ import { type Config, loadConfig, sqlitePath } from '../shared/config.ts';
 import { createLogger } from '../shared/log.ts';
 import type { AtStripe } from './convergence-model.ts';
 import { otherPrices, writePlanFile } from './convergence-plans.ts';
-import { newKeystoreUrl, openTestKeystore, SERVER_SECRET, temporaryFolder } from './keystores.ts';
+import { newKeystoreUrl, openTestKeystore, SERVER_SECRET } from './keystores.ts';
 import { type RunningProgram, startProgramUntil } from './processes.ts';
 
 /** Two billing processes on one keystore, each with a webhook endpoint of its own at one sandbox. */
@@ -29,7 +29,6 @@ type Process = {
   starting: Promise<void>;
 };
 
-const COMPILE_CACHE = temporaryFolder();
 const SECRET_KEY = 'sk_test_convergence';
 /** Cheap: what is tested here is not the hash. */
 const KEY_HASH = { memoryKib: 8, passes: 1, lanes: 1 };
@@ -66,8 +65,6 @@ export async function startWorld() {
     PUBLIC_BILLING_URL: 'https://buy.example.com',
     KEY_HASH: `m=${KEY_HASH.memoryKib},t=${KEY_HASH.passes},p=${KEY_HASH.lanes}`,
     LOG_LEVEL: 'fatal',
-    // Starts are much of what this test does.
-    NODE_COMPILE_CACHE: COMPILE_CACHE,
   };
   const prices: Record<string, string> = {};
   for (const plan of loadConfig(variables, 'all').plans.plans)

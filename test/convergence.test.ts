@@ -8,12 +8,13 @@ import { type ConvergenceWorld, startWorld } from './convergence-world.ts';
 import { history } from './histories.ts';
 import { Life } from './histories-life.ts';
 
-/** Buyers who share a world: its clock, its events, its processes. */
-const LIVES = 125;
+const { CONVERGE_HISTORIES, FC_SEED, FC_PATH } = process.env;
+const HISTORIES = Number(CONVERGE_HISTORIES ?? 120);
 /** Worlds at once: each waits much for its own processes. */
 const WORLDS = 2;
-const { CONVERGE_HISTORIES, FC_SEED, FC_PATH } = process.env;
-const RUNS = Math.ceil(Number(CONVERGE_HISTORIES ?? 250) / LIVES / WORLDS);
+/** Buyers who share a world: its clock, its events, its processes. */
+const LIVES = Math.min(125, Math.ceil(HISTORIES / WORLDS));
+const RUNS = Math.ceil(HISTORIES / LIVES / WORLDS);
 /** `npm test` lives the same lives each time, so that a change is judged by what it changed; looking for more is left to chance. */
 const SEED = FC_SEED ? {} : { seed: 20_261_121 };
 /** Lives lived at once. */
@@ -96,7 +97,7 @@ it('after one reconcile every key may do what Stripe says, whatever happened on 
   if (!result.failed) return;
   const { errorInstance: error, seed, counterexamplePath: path } = result;
   throw new Error(
-    `FC_SEED=${seed} FC_PATH=${path} tries these worlds again.\n${error instanceof Error ? (error.stack ?? error.message) : String(error)}`,
+    `CONVERGE_HISTORIES=${HISTORIES} FC_SEED=${seed} FC_PATH=${path} tries these worlds again.\n${error instanceof Error ? (error.stack ?? error.message) : String(error)}`,
   );
 }, 3_600_000);
 

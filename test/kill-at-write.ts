@@ -1,5 +1,6 @@
 // For `node --import`, with KILL_AT_WRITE set: counts what the process writes to its keystore, and can have it killed at one of the writes. The
 // process that started it arms it by a message, and is told what was written by another.
+import { flushCompileCache } from 'node:module';
 import Database from 'better-sqlite3';
 
 /** Kills at the `write`th write from now on, just before or just after it; `null` only counts. */
@@ -50,6 +51,8 @@ if (process.env.KILL_AT_WRITE) {
       process.send?.({ writes: writes ?? [] } satisfies Counted);
       return;
     }
+    // A process that is killed does not leave to the next one what it has compiled, unless it does so before.
+    flushCompileCache();
     kill = message.kill;
     writes = [];
     process.send?.({ writes } satisfies Counted);

@@ -3,16 +3,19 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import Database from 'better-sqlite3';
-import { expect, it } from 'vitest';
+import { beforeAll, expect, it } from 'vitest';
 import { sessionHash } from '../keystore/session-hash.ts';
 import { sqlitePath } from '../shared/config.ts';
 import { type BillingUnderTest, startBillingUnderTest } from './billing.ts';
+import { bundled } from './bundled.ts';
 import { temporaryFolder } from './keystores.ts';
 import { type Arm, type Counted, killedAt } from './kill-at-write.ts';
 
-const ROOT = join(import.meta.dirname, '..');
-/** Billing is started anew for every write: it need not be compiled anew. */
-const COMPILE_CACHE = temporaryFolder();
+/** Billing is started anew for every write, which is most of what this test does. */
+let billing: string;
+beforeAll(async () => {
+  billing = await bundled('billing/main.ts');
+});
 
 /**
  * What happens to one purchase: its webhook is received, committed to the inbox, leased, worked on, completed; its key is
@@ -222,12 +225,12 @@ class Victim {
   }
 
   async start(): Promise<void> {
-    const preload = join(ROOT, 'test/kill-at-write.ts');
-    const child = spawn(process.execPath, ['--import', preload, join(ROOT, 'billing/main.ts')], {
+    const preload = join(import.meta.dirname, 'kill-at-write.ts');
+    const child = spawn(process.execPath, ['--import', preload, billing], {
       cwd: temporaryFolder(),
       env: {
         PATH: process.env.PATH,
-        NODE_COMPILE_CACHE: COMPILE_CACHE,
+        NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE,
         LOG_LEVEL: 'warn',
         KILL_AT_WRITE: 'yes',
         ...this.#test.environment,

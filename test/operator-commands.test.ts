@@ -101,8 +101,9 @@ describe('npm run events', () => {
         success_url: `${test.url}/billing/success?session_id={CHECKOUT_SESSION_ID}`,
       });
       await test.pay(session.id);
-      await vi.waitFor(async () =>
-        expect(await test.keystore.inboxDepth()).toEqual({ pending: 0, failed: 1 }),
+      await vi.waitFor(
+        async () => expect(await test.keystore.inboxDepth()).toEqual({ pending: 0, failed: 1 }),
+        10_000,
       );
       const [failed] = JSON.parse((await events('list', '--failed', '--json')).output);
       expect(failed).toMatchObject({ type: 'checkout.session.completed', outcome: 'unknown_price' });
@@ -119,8 +120,10 @@ describe('npm run events', () => {
         code: 0,
         output: '1 event is back in the inbox.\n',
       });
-      await vi.waitFor(async () =>
-        expect(await test.keystore.findPurchase(session.id)).toMatchObject({ status: 'provisioned' }),
+      await vi.waitFor(
+        async () =>
+          expect(await test.keystore.findPurchase(session.id)).toMatchObject({ status: 'provisioned' }),
+        10_000,
       );
       expect(await events('replay', '--all-failed')).toMatchObject({ output: 'No event has failed.\n' });
       expect(await events('replay', failed.id)).toMatchObject({

@@ -17,7 +17,10 @@ export type RunningProgram = {
   ended: Promise<number | null>;
 };
 
-/** Starts a program with these environment variables and no others but PATH. */
+/** Of the test run, where it is of use to a program that is started: see temporary-folders.ts. */
+const { PATH, TMPDIR, NODE_COMPILE_CACHE } = process.env;
+
+/** Starts a program with these environment variables and no others but PATH and where the test run keeps its files. */
 export function startProgram(
   script: string,
   env: Record<string, string> = {},
@@ -26,7 +29,7 @@ export function startProgram(
   const child = spawn(process.execPath, [join(ROOT, script), ...args], {
     // Not the project's own folder: a developer's .env must not reach the tests.
     cwd: WORKING_FOLDER,
-    env: { PATH: process.env.PATH, TMPDIR: process.env.TMPDIR, PLANS_FILE: join(ROOT, 'plans.yaml'), ...env },
+    env: { PATH, TMPDIR, NODE_COMPILE_CACHE, PLANS_FILE: join(ROOT, 'plans.yaml'), ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   let text = '';

@@ -2,9 +2,13 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-/** Gives a test run one folder for all that it leaves behind, and removes it in the end. */
+/**
+ * Gives a test run one folder for all that it leaves behind, and removes it in the end. What is compiled lies there, too: a
+ * program that is started again and again is compiled once.
+ */
 export function setup(): void {
   process.env.TMPDIR = mkdtempSync(join(tmpdir(), 'tollgate-tests-'));
+  process.env.NODE_COMPILE_CACHE = join(process.env.TMPDIR, 'compiled');
 }
 
 export function teardown(): void {

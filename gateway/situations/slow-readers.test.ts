@@ -37,6 +37,7 @@ beforeAll(async () => {
     INTERNAL_PORT: '0',
     UPSTREAM_URL: upstream.url,
     PLANS_FILE: plansFile,
+    FAST_LANE: process.env.TEST_FAST_LANE ?? 'off',
   });
   const { plaintext } = await keystore.createKey({
     mode: 'test',

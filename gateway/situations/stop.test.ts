@@ -233,7 +233,13 @@ describe('npm run gateway', () => {
 function run(env: Record<string, string>): { child: ChildProcess; output: { text: string; errors: string } } {
   const output = { text: '', errors: '' };
   const child = spawn(process.execPath, ['gateway/main.ts'], {
-    env: { PATH: process.env.PATH, KEYSTORE_URL: newKeystoreUrl(), TOLLGATE_SECRET: SERVER_SECRET, ...env },
+    env: {
+      PATH: process.env.PATH,
+      KEYSTORE_URL: newKeystoreUrl(),
+      TOLLGATE_SECRET: SERVER_SECRET,
+      FAST_LANE: process.env.TEST_FAST_LANE ?? 'off',
+      ...env,
+    },
   });
   child.stdout.on('data', (data) => {
     output.text += data;
