@@ -23,7 +23,7 @@ const SITUATIONS = [
 const NOT_OURS = ['**/node_modules/**', 'data/**'];
 
 /** Puts a module of the gateway under observation, which must not be loaded already. */
-const ALONE = ['gateway/many-routes.test.ts'];
+const ALONE = ['gateway/routes/many-routes.test.ts'];
 
 export default defineConfig({
   test: {

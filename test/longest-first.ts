@@ -10,7 +10,7 @@ const LONGEST = [
   'test/killed-while-provisioning',
   'test/two-processes-provision-one-session',
   'test/routes-change-while-requests-flow',
-  'gateway/pipeline',
+  'gateway/situations/pipeline',
 ];
 
 /** Begins with the files known to take longest, also where nothing is known of earlier runs; else as Vitest does. */
