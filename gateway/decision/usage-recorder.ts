@@ -6,7 +6,7 @@ import type { Chain, Key } from './key.ts';
 /** What a key consumed in an hour and is not in the ledger yet. */
 export type Count = {
   readonly keyId: string;
-  readonly chain: Chain;
+  chain: Chain;
   readonly hour: number;
   requests: number;
   refused: number;
@@ -120,9 +120,11 @@ export class UsageRecorder {
 
   #find({ id, chain }: Key, hour: number): Count {
     const current = this.#current.get(id);
-    if (current?.hour === hour) return current;
-    const earlier = this.#earlier.get(placeOf(id, hour));
-    if (earlier !== undefined) return earlier;
+    const counted = current?.hour === hour ? current : this.#earlier.get(placeOf(id, hour));
+    if (counted !== undefined) {
+      counted.chain = chain;
+      return counted;
+    }
     const count: Count = {
       keyId: id,
       chain,

@@ -218,6 +218,28 @@ describe('counts', () => {
     await usage.close();
   });
 
+  it('of a key that was forgotten for want of room and comes back within the hour go to its quota once', async () => {
+    const { keystore, facts, used } = await keystoreWithKeys(1);
+    const [key] = facts as [Key];
+    const quotas = new Quotas();
+    const usage = recorder(keystore.recordUsage, quotas);
+    const spend = async (as: Key) => {
+      quotas.spend(as, monthly(100), NOVEMBER);
+      usage.count(as, true, NOVEMBER);
+      await usage.flush();
+    };
+    await spend(key);
+    const anew = async () =>
+      new Chains(1).keyOf((await keystore.findKeyFacts(key.id)) as KeyFacts, undefined);
+    const again = await anew();
+    expect(again.chain).not.toBe(key.chain);
+    for (let n = 0; n < 9; n++) await spend(again);
+    quotas.learn({ ...(await anew()), chain: again.chain }, true);
+    expect(await used(key.id)).toBe(10);
+    expect(quotas.look(again, monthly(100), NOVEMBER)?.used).toBe(10);
+    await usage.close();
+  });
+
   it('of keys whose quota is nearly used up are written soon again, time after time', async () => {
     const { keystore, facts, used } = await keystoreWithKeys(1);
     const [key] = facts as [Key];
