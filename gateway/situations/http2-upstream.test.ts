@@ -7,7 +7,8 @@ import {
   type ServerHttp2Stream,
 } from 'node:http2';
 import { createServer as createHttpsServer } from 'node:https';
-import { type AddressInfo, createServer as createTcpServer, type Socket } from 'node:net';
+import { type AddressInfo, connect, createServer as createTcpServer, type Socket } from 'node:net';
+import { Worker } from 'node:worker_threads';
 import { afterEach, describe, expect, it } from 'vitest';
 import { CA, SERVER } from '../../test/certificates.ts';
 import { closeAll, closeLater, sendRaw, type TestGateway } from '../../test/gateways.ts';
@@ -55,7 +56,91 @@ function open(gateway: TestGateway, key: string, method = 'GET', headers: Record
   return client;
 }
 
+/** Kills this process when its loop stands still for so long: what stops it for ever would stop the tests for ever, too. */
+function killIfStuck(seconds: number): void {
+  const turns = new SharedArrayBuffer(4);
+  const watch = `
+    const { workerData } = require('node:worker_threads');
+    let last = -1, same = 0;
+    setInterval(() => {
+      const now = Atomics.load(new Int32Array(workerData), 0);
+      same = now === last ? same + 1 : 0;
+      last = now;
+      if (same >= ${seconds}) process.kill(process.pid, 'SIGKILL');
+    }, 1000);`;
+  const worker = new Worker(watch, { eval: true, workerData: turns });
+  worker.unref();
+  const timer = setInterval(() => Atomics.add(new Int32Array(turns), 0, 1), 100);
+  closeLater({
+    close: async () => {
+      clearInterval(timer);
+      await worker.terminate();
+    },
+  });
+}
+
 describe('a server that speaks HTTP/2', () => {
+  it('is sent bodies that break off right after a piece of them, and the gateway goes on', async () => {
+    killIfStuck(20);
+    let pieces = 0;
+    const { url } = await h2Server((stream) => {
+      stream.on('data', () => {
+        pieces++;
+      });
+    });
+    const { gateway, key } = await gatewayBefore([url], H2);
+    for (let n = 0; n < 12; n++) {
+      const before = pieces;
+      let received = '';
+      const client = connect(gateway.port, '127.0.0.1');
+      client.on('error', () => {});
+      client.on('data', (data) => {
+        received += data.toString('latin1');
+      });
+      client.write(
+        `POST / HTTP/1.1\r\nHost: h\r\nX-API-Key: ${key}\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n`,
+      );
+      await eventually(() => expect(pieces).toBeGreaterThan(before));
+      if (n % 2 === 0) {
+        client.write('3\r\nabc\r\nzz\r\n');
+        await eventually(() => expect(received).toMatch(/^HTTP\/1.1 400 /));
+      } else client.write('3\r\nabc\r\n', () => client.resetAndDestroy());
+      client.destroy();
+    }
+    expect((await fetch(`${gateway.internalUrl}/metrics`)).status).toBe(200);
+  });
+
+  it('may answer before it has the body, which may turn out unreadable at that moment: its answer is the answer', async () => {
+    let client: Socket | undefined;
+    const { url } = await h2Server((stream) => {
+      stream.on('data', () => {});
+      stream.once('data', () => {
+        stream.respond({ ':status': 413, 'content-length': '5' });
+        stream.end('early');
+        setImmediate(() => {
+          client?.write('zzzz\r\n');
+          const until = performance.now() + 30;
+          // Both are read in one turn of the loop.
+          while (performance.now() < until);
+        });
+      });
+    });
+    const { gateway, key } = await gatewayBefore([url], H2);
+    for (let n = 0; n < 5; n++) {
+      let received = '';
+      client = connect(gateway.port, '127.0.0.1');
+      client.on('data', (data) => {
+        received += data.toString('latin1');
+      });
+      client.on('error', () => {});
+      client.write(
+        `POST / HTTP/1.1\r\nHost: h\r\nX-API-Key: ${key}\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n`,
+      );
+      await eventually(() => expect(received).toMatch(/^HTTP\/1.1 413 .*early$/s));
+      client.destroy();
+    }
+  });
+
   it('gets the request, without what belongs to HTTP/1.1 connections; its answer arrives whole', async () => {
     const seen: { headers: Record<string, unknown>; raw: string[]; body: string }[] = [];
     const { url } = await h2Server((stream, headers, raw) => {

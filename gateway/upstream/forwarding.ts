@@ -13,7 +13,7 @@ import type { Route } from '../routes/routes.ts';
 import { isBreaking } from './broken-connection.ts';
 import type { ForwardEvents } from './forward.ts';
 import { connectionBroke, failureOf, isServersFault } from './forward-failure.ts';
-import { lingerOverBody, RequestBody } from './request-body.ts';
+import { afterWrites, lingerOverBody, RequestBody } from './request-body.ts';
 import type { Target, WaitingRequest } from './upstream-group.ts';
 import { upstreamHeaders, upstreamTarget } from './upstream-headers.ts';
 
@@ -232,7 +232,7 @@ export class Forwarding implements Dispatcher.DispatchHandler, WaitingRequest {
 
   /** The body cannot be read to its end. Who is asked finds out by himself. */
   #bodyFailed(error: Error): void {
-    if (this.#over || this.#target !== null) return;
+    if (this.#over || this.#answering || this.#target !== null) return;
     this.#route.group.leave(this);
     this.#fail(error);
   }
@@ -243,7 +243,9 @@ export class Forwarding implements Dispatcher.DispatchHandler, WaitingRequest {
     const controller = this.#controller;
     if (this.#asked === 0) this.#route.group.leave(this);
     this.#finish('client_gone');
-    controller?.abort(new ClientGone());
+    if (controller === null) return;
+    if (this.#body === null) controller.abort(new ClientGone());
+    else afterWrites(() => controller.abort(new ClientGone()));
   }
 
   /** Sends what waited for more to come with it. */

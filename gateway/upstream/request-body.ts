@@ -12,6 +12,7 @@ export class RequestBody extends Readable {
   readonly #req: IncomingMessage;
   /** Bytes that may still come. */
   #room: number;
+  #failed = false;
 
   /** @param maxBytes `null`: any number */
   constructor(req: IncomingMessage, maxBytes: number | null) {
@@ -25,7 +26,7 @@ export class RequestBody extends Readable {
   }
 
   override _read(): void {
-    this.#req.resume();
+    if (!this.#failed) this.#req.resume();
   }
 
   override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
@@ -44,18 +45,32 @@ export class RequestBody extends Readable {
   readonly #onData = (chunk: Buffer): void => {
     this.#room -= chunk.length;
     // A length that was announced was looked at before; this one came in chunks.
-    if (this.#room < 0) this.destroy(new MalformedBody('payload_too_large'));
+    if (this.#room < 0) this.#fail(new MalformedBody('payload_too_large'));
     else if (!this.push(chunk)) this.#req.pause();
   };
 
   /** A client that left is the connection's affair; a body that cannot be read has to fail upstream, too. */
   readonly #onError = (error: Error): void => {
-    if (error instanceof MalformedBody) this.destroy(error);
+    if (error instanceof MalformedBody) this.#fail(error);
   };
+
+  #fail(error: MalformedBody): void {
+    this.#failed = true;
+    this.detach();
+    afterWrites(() => this.destroy(error));
+  }
 
   readonly #onEnd = (): void => {
     this.push(null);
   };
+}
+
+/**
+ * Does something once what was written in this turn of the loop is with the system. A stream of HTTP/2 that is broken off
+ * in the turn in which a piece of its body was written has Node 26 send that piece for ever, and do nothing else any more.
+ */
+export function afterWrites(what: () => void): void {
+  setImmediate(what);
 }
 
 /** How long a client may go on sending a body that the upstream answered without. */
