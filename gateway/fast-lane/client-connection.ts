@@ -288,7 +288,10 @@ export class ClientConnection implements Asker {
     socket.off('close', this.#onClose);
     socket.off('drain', this.#onDrain);
     this.#lane.handedOver[why]++;
-    if (begun !== null) begun.arrival.connection.begun = begun;
+    if (begun !== null) {
+      begun.arrival.connection.begun = begun;
+      socket.once('close', () => this.#lane.neverGoneOnWith(begun));
+    }
     // Paused, so that what is put back is read when all that reads it is there.
     socket.pause();
     if (this.#chunk.length > 0) {

@@ -1,6 +1,14 @@
-import { connect } from 'node:net';
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
+import { connect, type Socket } from 'node:net';
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { closeAll, sendRaw, startTestGateway, startUpstream, type TestGateway } from '../../test/gateways.ts';
+import {
+  closeAll,
+  closeLater,
+  sendRaw,
+  startTestGateway,
+  startUpstream,
+  type TestGateway,
+} from '../../test/gateways.ts';
 import { LISTENER_LIMITS } from '../listener/listener.ts';
 import { routeTo } from '../routes/route-spec.ts';
 
@@ -113,6 +121,31 @@ describe('what the lane does not understand goes to node:http, counted once and 
 });
 
 describe('a client that leaves', () => {
+  it('in the moment in which its connection goes over to node:http gives back what its request took', async () => {
+    const accepted: Socket[] = [];
+    const onSocket = (message: unknown) => void accepted.push((message as { socket: Socket }).socket);
+    subscribe('net.server.socket', onSocket);
+    closeLater({ close: async () => void unsubscribe('net.server.socket', onSocket) });
+    const { gateway, lines } = await withLane();
+    const client = connect(gateway.port, '127.0.0.1');
+    client.on('error', () => {});
+    await vi.waitFor(() => expect(accepted.some(({ localPort }) => localPort === gateway.port)).toBe(true));
+    const ours = accepted.find(({ localPort }) => localPort === gateway.port) as Socket;
+    ours.unshift = () => void ours.destroy();
+    client.write(`GET /chunked HTTP/1.1\r\n${lines}`);
+    await vi.waitFor(
+      async () => {
+        const figure = await figures(gateway);
+        expect(figure(handedOver('answer'))).toBe(1);
+        expect(figure('requests_total{outcome="forwarded",status="none"}')).toBe(1);
+        expect(figure('requests_in_flight')).toBe(0);
+        const text = await (await fetch(`${gateway.internalUrl}/metrics`)).text();
+        expect(text).toMatch(/^tollgate_gateway_upstream_pending\{.*\} 0$/m);
+      },
+      { timeout: 10_000 },
+    );
+  });
+
   it('ends its request upstream', async () => {
     const { gateway, lines, sockets } = await withLane();
     const socket = connect(gateway.port, '127.0.0.1');

@@ -167,7 +167,25 @@ export class Lane {
       conversation === null
         ? null
         : replay(target.origin, conversation, { headersTimeout: timeoutMs, bodyTimeout: idleTimeoutMs });
-    return { arrival, route, allowed, taken: { target, asked } };
+    return {
+      arrival,
+      route,
+      allowed,
+      taken: { target, asked, abandon: () => conversation?.link?.destroy() },
+    };
+  }
+
+  /** The connection is closed. If `node:http` never came to the request on it, nobody else gives back what it took. */
+  neverGoneOnWith(begun: Begun): void {
+    const { arrival, route, taken } = begun;
+    if (arrival.connection.begun !== begun) return;
+    arrival.connection.begun = null;
+    if (taken !== null) {
+      route.group.release(taken.target);
+      taken.abandon();
+    }
+    this.arrivals.enter(arrival);
+    this.events.finished(arrival, 0, 'client_gone');
   }
 
   /** Stops looking after time, and ends the connections to the upstreams. Those of clients are the listener's. */

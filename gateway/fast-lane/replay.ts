@@ -22,6 +22,17 @@ export type Conversation = {
  * upstream answered, or how its connection failed, is found out by the client that finds it out on every other request.
  */
 export function replay(origin: string, conversation: Conversation, spec: Client.Options): Dispatcher {
+  // Until somebody goes on with it, what happens on the connection is part of the past.
+  conversation.link?.pause();
+  conversation.link?.handTo({
+    onBytes(bytes, length) {
+      conversation.received = Buffer.concat([conversation.received, bytes.subarray(0, length)]);
+    },
+    onBroken(error) {
+      conversation.link = null;
+      conversation.error = error;
+    },
+  });
   return new Client(origin, {
     ...spec,
     connect: (_options, done) => {
@@ -46,7 +57,6 @@ class Replayed extends Duplex implements LinkUser {
     super({ allowHalfOpen: false });
     this.#conversation = conversation;
     this.#toSwallow = conversation.sent;
-    conversation.link?.pause();
     conversation.link?.handTo(this);
   }
 

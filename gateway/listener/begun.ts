@@ -4,10 +4,14 @@ import type { Route } from '../routes/routes.ts';
 import type { Target } from '../upstream/upstream-group.ts';
 import type { Arrival } from './exchange.ts';
 
-/**
- * The server that was taken from the group for it, and what to go on with where it was asked already; `null`: it was not.
- */
-export type Taken = { target: Target; asked: Dispatcher | null };
+export type Taken = {
+  /** The server that was taken from the group for it. */
+  target: Target;
+  /** What to go on with where it was asked already; `null`: it was not. */
+  asked: Dispatcher | null;
+  /** Called instead, when nobody goes on with it: ends what was asked. */
+  abandon(): void;
+};
 
 /** A request that the fast lane began and the way through `node:http` goes on with. */
 export type Begun = {
