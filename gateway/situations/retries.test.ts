@@ -1,4 +1,4 @@
-import { connect, createServer, type Socket } from 'node:net';
+import { connect, type Socket } from 'node:net';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { closeAll, sendRaw, startTestGateway, startUpstream } from '../../test/gateways.ts';
 import { type RawUpstream, startRawUpstream } from '../../test/raw-upstreams.ts';
@@ -21,14 +21,8 @@ async function behind(urls: string[], spec: Partial<UpstreamSpec> = {}) {
   return { gateway, ask };
 }
 
-/** A port that refuses connections. */
-async function closedPort(): Promise<string> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as { port: number };
-  await new Promise((resolve) => server.close(resolve));
-  return `http://127.0.0.1:${port}`;
-}
+/** A port that refuses connections: one that is given to nobody, whatever else runs meanwhile. */
+const CLOSED = 'http://127.0.0.1:1';
 
 /**
  * An upstream that answers the first request on each connection and breaks the connection at the second, as one does that
@@ -172,13 +166,13 @@ describe('a server that cannot be reached', () => {
         res.end('good');
       });
     });
-    const { ask } = await behind([await closedPort(), good.url]);
+    const { ask } = await behind([CLOSED, good.url]);
     for (let i = 0; i < 6; i++) expect(await ask(method, sent)).toMatch(/^HTTP\/1\.1 200 /);
     expect(bodies).toEqual(Array(6).fill(sent));
   });
 
   it('is not asked twice when there is no other', async () => {
-    const { ask } = await behind([await closedPort()]);
+    const { ask } = await behind([CLOSED]);
     expect(await ask('POST', 'body')).toMatch(/^HTTP\/1\.1 502 [\s\S]*"code":"upstream_unreachable"/);
   });
 
@@ -200,7 +194,7 @@ describe('a server that cannot be reached', () => {
 });
 
 it('the rest of a body that could not be sent does not stand in the way of the next request', async () => {
-  const { gateway } = await behind([await closedPort()]);
+  const { gateway } = await behind([CLOSED]);
   const { plaintext } = await gateway.key();
   const head = `POST / HTTP/1.1\r\nHost: h\r\nX-API-Key: ${plaintext}\r\nContent-Length: 8\r\n\r\n`;
   const socket = connect(gateway.port, '127.0.0.1', () => socket.write(`${head}half`));
