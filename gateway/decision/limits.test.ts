@@ -164,6 +164,18 @@ describe('windows', () => {
     expect(windows.size).toBe(0);
   });
 
+  it('one that has ended hides none that was begun for the same keys meanwhile', () => {
+    const windows = new MemoryWindows();
+    const [chain, again] = [newChain('r'), newChain('r')];
+    windows.spend(chain, [hour(9)], 1, 1, Date.now());
+    vi.advanceTimersByTime(3_600_000);
+    windows.spend(again, [hour(9)], 4, 4, Date.now());
+    expect(left(windows, [hour(9)], chain)).toEqual([5]);
+    windows.spend(chain, [hour(9)], 1, 1, Date.now());
+    expect(left(windows, [hour(9)], again), 'both are the same window').toEqual([4]);
+    expect(chain.requests).toHaveLength(1);
+  });
+
   it('of requests and of messages are counted apart', () => {
     const [requests, messages] = [new MemoryWindows(), new MemoryWindows('messages')];
     const chain = newChain('r');

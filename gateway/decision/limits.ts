@@ -155,12 +155,12 @@ export class MemoryWindows implements Windows {
     const windows = chain[this.#of];
     for (let i = 0; i < windows.length; i++) {
       const window = windows[i] as Running;
-      if (window.seconds === seconds) return isRunning(window, now) ? window : undefined;
+      if (window.seconds === seconds && isRunning(window, now)) return window;
     }
     if (seconds <= SHORT_SECONDS) return undefined;
     const kept = this.#longOf(seconds).get(chain.rootId, now);
     if (kept === undefined || !isRunning(kept, now)) return undefined;
-    windows.push(kept);
+    put(windows, kept);
     return kept;
   }
 
@@ -168,9 +168,7 @@ export class MemoryWindows implements Windows {
   #begin(chain: Chain, seconds: number, now: number): Running {
     const windows = chain[this.#of];
     const begun = { seconds, used: 0, endsAt: now + seconds * 1000 };
-    const ended = windows.findIndex((window) => window.seconds === seconds);
-    if (ended < 0) windows.push(begun);
-    else windows[ended] = begun;
+    put(windows, begun);
     if (seconds > SHORT_SECONDS) this.#longOf(seconds).set(chain.rootId, begun, now);
     return begun;
   }
@@ -192,6 +190,13 @@ export type Running = {
   /** Milliseconds since the epoch. */
   readonly endsAt: number;
 };
+
+/** Puts a window among those of a chain, in the place of one of the same length that has ended. */
+function put(windows: Running[], window: Running): void {
+  const ended = windows.findIndex(({ seconds }) => seconds === window.seconds);
+  if (ended < 0) windows.push(window);
+  else windows[ended] = window;
+}
 
 /** Whether a window has not ended. When the clock was set back, none lasts longer than its length from now. */
 function isRunning({ seconds, endsAt }: Running, now: number): boolean {
