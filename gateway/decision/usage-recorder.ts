@@ -24,7 +24,7 @@ type TakenRow = UsageRow & { readonly count: Count };
 const FLUSH_MS = 500;
 const MAX_FLUSH_MS = 5000;
 /** Writing takes this part of the time at the most, unless it takes longer than that part of {@link MAX_FLUSH_MS}. */
-const SHARE = 1 / 20;
+const SHARE = 1 / 40;
 /** Rows written at once. The process waits for them, 2 to 4 ms, and then does everything else before the next. */
 const BATCH = 500;
 
