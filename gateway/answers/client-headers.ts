@@ -6,7 +6,7 @@ import { HeaderNames } from '../listener/header-names.ts';
 import { namesNothing, withoutNamed } from '../listener/headers.ts';
 import type { Route } from '../routes/routes.ts';
 import { corsHeaders, withoutCors } from './cors.ts';
-import { rateLimitHeaders } from './ratelimit-headers.ts';
+import { rateLimitHeaders, rateLimitLines } from './ratelimit-headers.ts';
 
 /** Header lines as a server of the upstream sent them: name, value, ... over HTTP/1.1, an object over HTTP/2. */
 export type ReceivedHeaders = readonly (Buffer | string)[] | IncomingHttpHeaders;
@@ -78,10 +78,15 @@ export function clientHeaders(
 }
 
 /** The header lines of an answer that are ours, as name, value, ... @param allowed `null` on a public route */
-export function ownHeaders(arrival: Arrival, allowed: Allowed | null): string[] {
+function ownHeaders(arrival: Arrival, allowed: Allowed | null): string[] {
   const headers = allowed === null ? [] : rateLimitHeaders(allowed.windows, allowed.quota);
   headers.push('X-Request-ID', arrival.requestId, 'Via', '1.1 tollgate');
   return headers;
+}
+
+/** The same as the text of a head, each line with its CRLF. */
+export function ownLines({ requestId }: Arrival, { windows, quota }: Allowed): string {
+  return `${rateLimitLines(windows, quota)}X-Request-ID: ${requestId}\r\nVia: 1.1 tollgate\r\n`;
 }
 
 /** The value of a header that stands there once; `undefined` when it does not. */

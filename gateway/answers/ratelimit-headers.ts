@@ -3,6 +3,9 @@ import type { QuotaState } from '../decision/quota.ts';
 
 type Renewing = { limit: number; remaining: number; resetSeconds: number };
 
+/** What is said of the limits of a key. `tightest`: of those that renew; `null`: none does. */
+type Said = { policy: string; state: string; tightest: Renewing | null };
+
 /**
  * The limits of a key as response headers, name and value in turn: the structured fields of
  * draft-ietf-httpapi-ratelimit-headers-11 with every window and the quota, and the older `X-RateLimit-*` for the
@@ -11,25 +14,7 @@ type Renewing = { limit: number; remaining: number; resetSeconds: number };
  */
 export function rateLimitHeaders(windows: readonly WindowState[], quota: QuotaState | null): string[] {
   if (windows.length === 0 && quota === null) return [];
-  let policy = '';
-  let state = '';
-  let tightest: Renewing | null = null;
-  for (const window of windows) {
-    const separator = policy === '' ? '' : ', ';
-    policy += `${separator}"${window.name}";q=${window.limit};w=${window.windowSeconds}`;
-    state += `${separator}"${window.name}";r=${window.remaining};t=${window.resetSeconds}`;
-    tightest = tighter(tightest, window);
-  }
-  if (quota !== null) {
-    const separator = policy === '' ? '' : ', ';
-    policy += `${separator}"${quota.per}";q=${quota.limit}`;
-    state += `${separator}"${quota.per}";r=${quota.remaining}`;
-    if (quota.per === 'month') {
-      policy += `;w=${quota.windowSeconds}`;
-      state += `;t=${quota.resetSeconds}`;
-      tightest = tighter(tightest, quota);
-    }
-  }
+  const { policy, state, tightest } = said(windows, quota);
   const headers = ['RateLimit-Policy', policy, 'RateLimit', state];
   if (tightest !== null) {
     const { limit, remaining, resetSeconds } = tightest;
@@ -37,6 +22,39 @@ export function rateLimitHeaders(windows: readonly WindowState[], quota: QuotaSt
     headers.push('X-RateLimit-Reset', `${resetSeconds}`);
   }
   return headers;
+}
+
+/** The same as the text of a head, each line with its CRLF, from as few pieces as can be. */
+export function rateLimitLines(windows: readonly WindowState[], quota: QuotaState | null): string {
+  if (windows.length === 0 && quota === null) return '';
+  const { policy, state, tightest } = said(windows, quota);
+  const lines = `RateLimit-Policy: ${policy}\r\nRateLimit: ${state}\r\n`;
+  if (tightest === null) return lines;
+  const { limit, remaining, resetSeconds } = tightest;
+  return `${lines}X-RateLimit-Limit: ${limit}\r\nX-RateLimit-Remaining: ${remaining}\r\nX-RateLimit-Reset: ${resetSeconds}\r\n`;
+}
+
+function said(windows: readonly WindowState[], quota: QuotaState | null): Said {
+  let policy = '';
+  let state = '';
+  let tightest: Renewing | null = null;
+  for (const window of windows) {
+    const separator = policy === '' ? '"' : ', "';
+    policy += `${separator}${window.name}";q=${window.limit};w=${window.windowSeconds}`;
+    state += `${separator}${window.name}";r=${window.remaining};t=${window.resetSeconds}`;
+    tightest = tighter(tightest, window);
+  }
+  if (quota !== null) {
+    const separator = policy === '' ? '"' : ', "';
+    policy += `${separator}${quota.per}";q=${quota.limit}`;
+    state += `${separator}${quota.per}";r=${quota.remaining}`;
+    if (quota.per === 'month') {
+      policy += `;w=${quota.windowSeconds}`;
+      state += `;t=${quota.resetSeconds}`;
+      tightest = tighter(tightest, quota);
+    }
+  }
+  return { policy, state, tightest };
 }
 
 /** The one with the fewest requests left; of two with as many, the one that takes longer to renew. */

@@ -12,31 +12,17 @@ function httpDate(): string {
 }
 
 /**
- * The head of an answer as `node:http` writes it: the headers given, then `Date` unless there is one, then what becomes
- * of the connection unless they say so.
+ * The end of an answer's head as `node:http` writes it: `Date` unless there is one already, and what becomes of the
+ * connection.
  *
- * @param begin the status line and headers of the upstream's, each with its CRLF; latin1
- * @param dated whether `Date` is among those
- * @param headers name, value, ...
- * @param keepSeconds how long the connection is kept, told to the client
+ * @param kept what a client is told of a connection that goes on, {@link keptFor}; `null`: it closes
  */
-export function answerHead(
-  begin: string,
-  dated: boolean,
-  headers: readonly string[],
-  keepSeconds: number,
-): string {
-  let head = begin;
-  let hasDate = dated;
-  let closes = false;
-  for (let i = 0; i < headers.length; i += 2) {
-    const name = headers[i] as string;
-    head += `${name}: ${headers[i + 1]}\r\n`;
-    if (name === 'Connection') closes = true;
-    else if (name === 'Date') hasDate = true;
-  }
-  if (!hasDate) head += `Date: ${httpDate()}\r\n`;
-  return closes
-    ? `${head}\r\n`
-    : `${head}Connection: keep-alive\r\nKeep-Alive: timeout=${keepSeconds}\r\n\r\n`;
+export function answerHeadEnd(dated: boolean, kept: string | null): string {
+  const date = dated ? '' : `Date: ${httpDate()}\r\n`;
+  return kept === null ? `Connection: close\r\n${date}\r\n` : date + kept;
+}
+
+/** The last lines of the head of an answer after which the connection is kept. */
+export function keptFor(seconds: number): string {
+  return `Connection: keep-alive\r\nKeep-Alive: timeout=${seconds}\r\n\r\n`;
 }

@@ -1,10 +1,11 @@
 import type { Socket } from 'node:net';
 import { errors } from 'undici';
-import { ownHeaders } from '../answers/client-headers.ts';
+import { ownLines } from '../answers/client-headers.ts';
+import type { Allowed } from '../decision/decision.ts';
 import type { Arrival } from '../listener/exchange.ts';
 import type { Route } from '../routes/routes.ts';
 import type { Target } from '../upstream/upstream-group.ts';
-import { answerHead } from './answer-head.ts';
+import { answerHeadEnd } from './answer-head.ts';
 import type { HandedOver, Lane } from './lane.ts';
 import type { Link, LinkUser } from './link.ts';
 import type { Links } from './links.ts';
@@ -69,22 +70,22 @@ export class Asking implements LinkUser {
   }
 
   /** Takes a server and sends it the request. Returns why not, when it cannot; the server may be taken nevertheless. */
-  ask(arrival: Arrival, route: Route, body: Buffer | null): HandedOver | null {
+  ask(arrival: Arrival, route: Route, body: Buffer | null, now: number): HandedOver | null {
     const lane = this.#lane;
-    const target = route.group.pick();
+    const target = route.group.pick(undefined, now);
     if (target === null) return 'busy';
     this.#arrival = arrival;
     this.#route = route;
     this.#target = target;
     const links = lane.linksTo(target);
-    const head = requestHead(arrival, route, target, links.host, body?.length ?? 0);
+    const head = requestHead(arrival, route, target, links.hop, body?.length ?? 0);
     if (head === null) return 'unusual';
     const link = links.take(route.upstream.maxConnections);
     if (link === null) return 'busy';
     this.#links = links;
     this.#link = link;
     this.#sent = head.length + (body?.length ?? 0);
-    this.#askedAt = performance.now();
+    this.#askedAt = now;
     if (body !== null && body.length <= ONE_WRITE_BYTES)
       link.send(this, head + body.toString('latin1', 0, body.length), null);
     else link.send(this, head, body);
@@ -105,9 +106,9 @@ export class Asking implements LinkUser {
   }
 
   /** Whether an answer has a header that goes to nobody. */
-  #showsSecret({ endToEnd }: PlainResponse): boolean {
+  #showsSecret({ lines }: PlainResponse): boolean {
     const { secret } = (this.#route as Route).upstream;
-    return secret !== null && endToEnd.toLowerCase().includes(`${secret.header.toLowerCase()}:`);
+    return secret !== null && lines.toLowerCase().includes(`${secret.header.toLowerCase()}:`);
   }
 
   #begin(response: PlainResponse, bytes: Buffer, text: string, from: number, length: number): void {
@@ -116,11 +117,9 @@ export class Asking implements LinkUser {
     this.#response = response;
     (this.#route as Route).group.succeeded(this.#target as Target);
     lane.events.upstreamAnswered(performance.now() - this.#askedAt);
-    const headers = ownHeaders(arrival, arrival.allowed);
     this.#closes = lane.stopping();
-    if (this.#closes) headers.push('Connection', 'close');
-    const begin = response.statusLine + response.endToEnd;
-    const head = answerHead(begin, response.dated, headers, lane.limits.keepSeconds);
+    const own = ownLines(arrival, arrival.allowed as Allowed);
+    const head = response.lines + own + answerHeadEnd(response.dated, this.#closes ? null : lane.kept);
     this.#left = response.length;
     this.#asker.onAnswering();
     const end = from + this.#left;

@@ -5,7 +5,7 @@ import type { Decision } from '../decision/decision.ts';
 import type { Begun } from '../listener/begun.ts';
 import type { Arrival } from '../listener/exchange.ts';
 import type { Route } from '../routes/routes.ts';
-import { answerHead } from './answer-head.ts';
+import { answerHeadEnd } from './answer-head.ts';
 import { type Asker, Asking } from './asking.ts';
 import type { HandedOver, Lane } from './lane.ts';
 import type { Conversation } from './replay.ts';
@@ -85,10 +85,10 @@ export class ClientConnection implements Asker {
       return;
     }
     const lane = this.#lane;
-    const { method, target, others, endToEnd } = request;
-    const arrival = lane.arrivals.read(this.#socket, method, target, others, endToEnd);
-    const { credential } = arrival.head;
-    if (credential.kind === 'key' && endToEnd.includes(credential.text)) {
+    const { method, target, head } = request;
+    const arrival = lane.arrivals.read(this.#socket, method, target, head);
+    const { credential } = head;
+    if (credential.kind === 'key' && head.unread.includes(credential.text)) {
       this.#handOver('unusual', null);
       return;
     }
@@ -131,13 +131,9 @@ export class ClientConnection implements Asker {
 
   #answerProblem({ status, reason, headers, body }: ProblemAnswer, code: ProblemCode): void {
     const closes = this.#lane.stopping();
-    if (closes) headers.push('Connection', 'close');
-    const head = answerHead(
-      `HTTP/1.1 ${status} ${reason}\r\n`,
-      false,
-      headers,
-      this.#lane.limits.keepSeconds,
-    );
+    let head = `HTTP/1.1 ${status} ${reason}\r\n`;
+    for (let i = 0; i < headers.length; i += 2) head += `${headers[i]}: ${headers[i + 1]}\r\n`;
+    head += answerHeadEnd(false, closes ? null : this.#lane.kept);
     this.onAnswer(head + body.toString('latin1', 0, body.length));
     this.#lane.events.refused(this.#arrival as Arrival, code);
     this.onAnswered(closes);
@@ -150,12 +146,12 @@ export class ClientConnection implements Asker {
     else this.#answerProblem(problemAnswer(arrival.requestId, 'internal_error'), 'internal_error');
   };
 
-  /** Sends the answer that is there, and asks the upstream. */
-  send(): void {
+  /** Sends the answer that is there, and asks the upstream. @param now by `performance.now()` */
+  send(now: number): void {
     this.#flush();
     if (this.#state !== 'allowed') return;
     const { body } = this.#request as PlainRequest;
-    const why = this.#asking.ask(this.#arrival as Arrival, this.#route as Route, body);
+    const why = this.#asking.ask(this.#arrival as Arrival, this.#route as Route, body, now);
     if (why === null) this.#enter('asked');
     else this.#handOver(why, this.#begun());
   }

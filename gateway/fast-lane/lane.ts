@@ -8,6 +8,7 @@ import type { Arrival } from '../listener/exchange.ts';
 import { readTheRest } from '../listener/headers.ts';
 import type { Route } from '../routes/routes.ts';
 import type { Target } from '../upstream/upstream-group.ts';
+import { keptFor } from './answer-head.ts';
 import { ClientConnection } from './client-connection.ts';
 import type { Clock } from './link.ts';
 import { Links } from './links.ts';
@@ -74,6 +75,8 @@ export class Lane {
   readonly arrivals: LaneOptions['arrivals'];
   readonly events: LaneEvents;
   readonly limits: LaneLimits;
+  /** What answers say of a connection that goes on. */
+  readonly kept: string;
   readonly clock: Clock = { now: Math.trunc(performance.now()) };
   /** Requests that came in the lane. */
   taken = 0;
@@ -90,6 +93,7 @@ export class Lane {
     this.arrivals = options.arrivals;
     this.events = options.events;
     this.limits = options.limits;
+    this.kept = keptFor(options.limits.keepSeconds);
     this.#timer = setInterval(() => this.#sweep(), options.limits.sweepMs);
     this.#timer.unref();
   }
@@ -135,7 +139,8 @@ export class Lane {
   readonly #send = (): void => {
     const connections = this.#toSend;
     this.#toSend = [];
-    for (const connection of connections) connection.send();
+    const now = performance.now();
+    for (const connection of connections) connection.send(now);
   };
 
   linksTo(target: Target): Links {

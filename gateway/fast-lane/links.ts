@@ -3,8 +3,8 @@ import { type Clock, Link } from './link.ts';
 
 /** The lane's connections to one server: a stack, so that the most recently used one goes first and the rest run out. */
 export class Links {
-  /** For `Host`. */
-  readonly host: string;
+  /** What each request says of its hop, each line with its CRLF. */
+  readonly hop: string;
   readonly #target: Target;
   readonly #at: { host: string; port: number };
   readonly #clock: Clock;
@@ -14,7 +14,7 @@ export class Links {
 
   constructor(target: Target, clock: Clock) {
     const { hostname, port, host } = new URL(target.origin);
-    this.host = host;
+    this.hop = `host: ${host}\r\nconnection: keep-alive\r\n`;
     this.#at = { host: hostname.replace(/^\[|\]$/g, ''), port: port === '' ? 80 : Number(port) };
     this.#clock = clock;
     this.#target = target;

@@ -1,15 +1,14 @@
 import { HeaderNames } from '../listener/header-names.ts';
-import { ENDS_HERE, endsHere } from '../listener/headers.ts';
+import { ENDS_HERE, endsHere, HEAD_READER, type RequestHead } from '../listener/headers.ts';
+import { endOf, TARGET } from './characters.ts';
 import { type LineReader, readLines, type Verdict } from './header-lines.ts';
 
 /** A request that the lane understands completely. */
 export type PlainRequest = {
   method: string;
   target: string;
-  /** Header lines that go on to the upstream, as they came, each with its CRLF. */
-  endToEnd: string;
-  /** All others that mean anything, as `node:http` gives them: name, value, ... */
-  others: string[];
+  /** Lines that go on to the upstream are left in it as they came. */
+  head: RequestHead;
   /** The bytes after the head, all of them; `null` when there are none. */
   body: Buffer | null;
 };
@@ -21,12 +20,10 @@ export type NotPlain = (typeof NOT_PLAIN)[number];
 /** Far below every limit of the listener, so that the lane never has to know them. */
 const MAX_HEAD = 8192;
 
-/**
- * A method without a body of odd meaning, and an origin-form target (RFC 9112 section 3.2.1) of the characters that
- * RFC 3986 allows, in HTTP/1.1. Each part can match in one way only, so that a line which does not match costs no more
- * than one that does.
- */
-const REQUEST_LINE = /^(GET|DELETE|POST|PUT|PATCH) (\/[\w\-.~!$&'()*+,;=:@%/?]*) HTTP\/1\.1\r\n/;
+/** Without a body of odd meaning. Each with the space that follows it. */
+const METHODS = ['GET ', 'POST ', 'PUT ', 'PATCH ', 'DELETE '] as const;
+const SLASH = 47;
+const VERSION = ' HTTP/1.1\r\n';
 const HOST = /^[A-Za-z\d](?:[A-Za-z\d.-]{0,253}[A-Za-z\d])?(?::\d{1,5})?$/;
 const LENGTH = /^(?:0|[1-9]\d{0,8})$/;
 
@@ -45,12 +42,11 @@ const OF_INTEREST = new HeaderNames([...ENDS_HERE, ...NOT_FOR_THE_LANE], 'x');
 
 /** The header lines of one request. */
 class RequestLines implements LineReader {
-  others: string[] = [];
   hosts = 0;
   contentLength = -1;
 
   reset(): void {
-    this.others = [];
+    HEAD_READER.begin();
     this.hosts = 0;
     this.contentLength = -1;
   }
@@ -70,7 +66,7 @@ class RequestLines implements LineReader {
         if (NOT_FOR_THE_LANE.includes(lower)) return 'not_plain';
         if (!endsHere(lower)) return 'stays';
     }
-    this.others.push(name, value);
+    HEAD_READER.line(lower, name, value);
     return 'taken';
   }
 }
@@ -83,13 +79,17 @@ export function readPlainRequest(chunk: Buffer): PlainRequest | NotPlain {
   const text = chunk.toString('latin1', 0, Math.min(chunk.length, MAX_HEAD));
   const end = text.indexOf('\r\n\r\n');
   if (end < 0) return chunk.length < MAX_HEAD ? 'incomplete' : 'unusual';
-  const line = REQUEST_LINE.exec(text);
-  if (line === null) return 'unusual';
+  const method = methodOf(text);
+  if (method === null) return 'unusual';
+  // Origin-form (RFC 9112 section 3.2.1).
+  const path = method.length + 1;
+  const pathEnd = chunk[path] === SLASH ? endOf(chunk, path, TARGET) : path;
+  if (pathEnd === path || !text.startsWith(VERSION, pathEnd)) return 'unusual';
+  const first = pathEnd + VERSION.length;
   LINES.reset();
-  const endToEnd = readLines(chunk, text, (line[0] as string).length, OF_INTEREST, LINES);
-  const { others, contentLength } = LINES;
-  if (endToEnd === null || LINES.hosts !== 1) return 'unusual';
-  const method = line[1] as string;
+  const unread = readLines(chunk, text, first, first, OF_INTEREST, LINES);
+  const { contentLength } = LINES;
+  if (unread === null || LINES.hosts !== 1) return 'unusual';
   const surplus = chunk.length - (end + 4);
   if (contentLength > 0) {
     // A body where none is expected has no meaning that every upstream agrees on (RFC 9110 section 9.3.1).
@@ -98,5 +98,13 @@ export function readPlainRequest(chunk: Buffer): PlainRequest | NotPlain {
   }
   if (surplus > Math.max(contentLength, 0)) return 'pipelined';
   const body = surplus > 0 ? chunk.subarray(end + 4) : null;
-  return { method, target: line[2] as string, endToEnd, others, body };
+  return { method, target: text.slice(path, pathEnd), head: HEAD_READER.end(unread), body };
+}
+
+function methodOf(text: string): string | null {
+  for (let i = 0; i < METHODS.length; i++) {
+    const method = METHODS[i] as string;
+    if (text.startsWith(method)) return method.slice(0, -1);
+  }
+  return null;
 }

@@ -1,14 +1,13 @@
 import { NOT_FROM_UPSTREAM } from '../answers/client-headers.ts';
 import { HeaderNames } from '../listener/header-names.ts';
+import { CR, endOf, LF, SPACE, VISIBLE } from './characters.ts';
 import { type LineReader, readLines, type Verdict } from './header-lines.ts';
 
 /** The head of an answer that the lane understands completely. */
 export type PlainResponse = {
   status: number;
-  /** The status line as it came, with its CRLF. */
-  statusLine: string;
-  /** Header lines that go on to the client, as they came, each with its CRLF. */
-  endToEnd: string;
+  /** The status line and the header lines that go on to the client, as they came, each with its CRLF. */
+  lines: string;
   /** Whether `Date` is among them. */
   dated: boolean;
   /** Bytes of body to come. */
@@ -17,7 +16,11 @@ export type PlainResponse = {
   keepMs: number;
 };
 
-const STATUS_LINE = /^HTTP\/1\.1 ([2-5]\d\d) [!-~](?:[ -~]*[!-~])?\r\n/;
+const VERSION = 'HTTP/1.1 ';
+const STATUS = VERSION.length;
+const REASON = STATUS + 4;
+const ZERO = 48;
+const BLANK = 32;
 const LENGTH = /^(?:0|[1-9]\d{0,14})$/;
 
 /** Less than the 5 s that common servers keep an idle connection: whoever closes first loses no request to the race. */
@@ -83,13 +86,14 @@ const LINES = new ResponseLines();
  * @return `null` when it is anything else
  */
 export function readPlainResponse(bytes: Uint8Array, text: string): PlainResponse | null {
-  const line = STATUS_LINE.exec(text);
-  if (line === null) return null;
-  const status = Number(line[1]);
-  const statusLine = line[0] as string;
+  const status = text.startsWith(VERSION) ? statusAt(bytes, STATUS) : 0;
+  if (status < 200 || status > 599 || bytes[REASON - 1] !== BLANK) return null;
+  const end = endOf(bytes, REASON, VISIBLE | SPACE);
+  if (bytes[end] !== CR || bytes[end + 1] !== LF) return null;
+  if (end === REASON || bytes[REASON] === BLANK || bytes[end - 1] === BLANK) return null;
   LINES.reset();
-  const endToEnd = readLines(bytes, text, statusLine.length, OF_INTEREST, LINES);
-  if (endToEnd === null) return null;
+  const lines = readLines(bytes, text, 0, end + 2, OF_INTEREST, LINES);
+  if (lines === null) return null;
   let { length } = LINES;
   if (status === 204 || status === 304) {
     // A length here is about a body that is not sent, and servers have been seen to send it nevertheless.
@@ -97,5 +101,16 @@ export function readPlainResponse(bytes: Uint8Array, text: string): PlainRespons
     length = 0;
   } else if (length < 0) return null;
   const { dated, closes, keepMs } = LINES;
-  return { status, statusLine, endToEnd, dated, length, keepMs: closes ? 0 : Math.max(0, keepMs) };
+  return { status, lines, dated, length, keepMs: closes ? 0 : Math.max(0, keepMs) };
+}
+
+/** Three digits as a number; 0: they are not. */
+function statusAt(bytes: Uint8Array, at: number): number {
+  let status = 0;
+  for (let i = at; i < at + 3; i++) {
+    const digit = (bytes[i] as number) - ZERO;
+    if (!(digit >= 0 && digit <= 9)) return 0;
+    status = status * 10 + digit;
+  }
+  return status;
 }

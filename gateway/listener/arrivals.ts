@@ -3,7 +3,7 @@ import type { BlockList, Socket } from 'node:net';
 import { clientAddress } from './client-address.ts';
 import type { Connections } from './connections.ts';
 import type { Arrival, Connection, Exchange } from './exchange.ts';
-import { readRequestHead } from './headers.ts';
+import { type RequestHead, readRequestHead } from './headers.ts';
 import { requestIdOf } from './request-id.ts';
 
 /** Finds out all that bears on a request from its head and its connection, when it arrives. */
@@ -27,7 +27,12 @@ export class Arrivals {
     const { socket } = req;
     const begun = this.#connections.get(socket)?.begun ?? null;
     const arrival = (begun?.arrival ??
-      this.read(socket, req.method as string, req.url as string, req.rawHeaders)) as Exchange;
+      this.read(
+        socket,
+        req.method as string,
+        req.url as string,
+        readRequestHead(req.rawHeaders),
+      )) as Exchange;
     arrival.req = req;
     arrival.res = res;
     const { connection } = arrival;
@@ -43,17 +48,10 @@ export class Arrivals {
     return arrival;
   }
 
-  /** What bears on a request, from its head and its connection. @param unread see {@link readRequestHead} */
-  read(
-    socket: Socket,
-    method: string,
-    target: string,
-    rawHeaders: readonly string[],
-    unread?: string,
-  ): Arrival {
+  /** What bears on a request, from its head and its connection. */
+  read(socket: Socket, method: string, target: string, head: RequestHead): Arrival {
     const connection = this.#connections.get(socket) as Connection;
     const { peer } = connection;
-    const head = readRequestHead(rawHeaders, unread);
     const query = target.indexOf('?');
     // What an unknown peer says of where a request came from is not believed; it is the origin itself.
     const believed = peer.trusted;

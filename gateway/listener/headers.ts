@@ -77,47 +77,53 @@ export function endsHere(plain: string): boolean {
   return ENDS_HERE.has(plain) || (plain.startsWith('x-') && OURS.test(plain));
 }
 
-/**
- * Reads the raw header lines of a request, once.
- *
- * @param unread end-to-end lines that are left as they are, each `name: value` with its CRLF; the key stands in none
- */
-export function readRequestHead(raw: readonly string[], unread = ''): RequestHead {
-  const endToEnd: string[] = [];
-  const apiKeys: string[] = [];
-  const authorizations: string[] = [];
-  const head: RequestHead = {
-    credential: { kind: 'none' },
-    endToEnd,
-    unread,
-    host: '',
-    hosts: 0,
-    fault: raw.length > 2 * MAX_HEADER_LINES ? FORM_FAULTS.tooManyHeaders : null,
-    contentLength: null,
-    hasBody: false,
-    expectsContinue: false,
-    wantsWebSocket: false,
-    forwardedFor: '',
-    forwardedProto: '',
-    forwardedHost: '',
-    requestId: '',
-  };
-  let connection = '';
-  let chunked = false;
+/** Reads the raw header lines of a request, once. @param raw name, value, ... */
+export function readRequestHead(raw: readonly string[]): RequestHead {
+  HEAD_READER.begin();
+  if (raw.length > 2 * MAX_HEADER_LINES) HEAD_READER.fault(FORM_FAULTS.tooManyHeaders);
   for (let i = 0; i < raw.length; i += 2) {
     const name = raw[i] as string;
     const value = raw[i + 1] as string;
-    if (!ENDS_HERE.mayHave(name.length, name.charCodeAt(0))) {
-      endToEnd.push(name, value);
-      continue;
-    }
-    const lower = name.toLowerCase();
+    if (ENDS_HERE.mayHave(name.length, name.charCodeAt(0))) HEAD_READER.line(name.toLowerCase(), name, value);
+    else HEAD_READER.endToEnd(name, value);
+  }
+  return HEAD_READER.end('');
+}
+
+/** Puts together what the gateway needs of a request's headers, line by line. */
+class RequestHeadReader {
+  #head: RequestHead = emptyHead();
+  readonly #apiKeys: string[] = [];
+  readonly #authorizations: string[] = [];
+  #connection = '';
+  #chunked = false;
+
+  begin(): void {
+    this.#head = emptyHead();
+    this.#apiKeys.length = 0;
+    this.#authorizations.length = 0;
+    this.#connection = '';
+    this.#chunked = false;
+  }
+
+  fault(fault: FormFault): void {
+    this.#head.fault ??= fault;
+  }
+
+  /** A line that goes on to the upstream, whatever it says. */
+  endToEnd(name: string, value: string): void {
+    this.#head.endToEnd.push(name, value);
+  }
+
+  /** Any line. @param lower the name in lower case */
+  line(lower: string, name: string, value: string): void {
+    const head = this.#head;
     switch (lower) {
       case 'x-api-key':
-        apiKeys.push(value);
+        this.#apiKeys.push(value);
         break;
       case 'authorization':
-        authorizations.push(value);
+        this.#authorizations.push(value);
         break;
       case 'host':
         if (++head.hosts > 1) head.fault ??= FORM_FAULTS.severalHosts;
@@ -125,7 +131,7 @@ export function readRequestHead(raw: readonly string[], unread = ''): RequestHea
         head.host = value;
         break;
       case 'connection':
-        connection = connection ? `${connection},${value}` : value;
+        this.#connection = this.#connection ? `${this.#connection},${value}` : value;
         break;
       case 'content-length':
         head.contentLength = value;
@@ -133,8 +139,8 @@ export function readRequestHead(raw: readonly string[], unread = ''): RequestHea
         break;
       case 'transfer-encoding':
         // Two lines are one list (RFC 9110 section 5.3), and chunked may stand in it once.
-        if (chunked || value.toLowerCase() !== 'chunked') head.fault ??= FORM_FAULTS.coding;
-        chunked = true;
+        if (this.#chunked || value.toLowerCase() !== 'chunked') head.fault ??= FORM_FAULTS.coding;
+        this.#chunked = true;
         head.hasBody = true;
         break;
       case 'expect':
@@ -157,8 +163,8 @@ export function readRequestHead(raw: readonly string[], unread = ''): RequestHea
         head.requestId = value;
         break;
       case 'sec-websocket-protocol': {
-        const others = withoutOurProtocols(value, apiKeys);
-        if (others !== '') endToEnd.push(name, others);
+        const others = withoutOurProtocols(value, this.#apiKeys);
+        if (others !== '') head.endToEnd.push(name, others);
         break;
       }
       case 'content_length':
@@ -166,19 +172,54 @@ export function readRequestHead(raw: readonly string[], unread = ''): RequestHea
         head.fault ??= FORM_FAULTS.underscoredFraming;
         break;
       default:
-        if (!endsHere(lower.includes('_') ? lower.replaceAll('_', '-') : lower)) endToEnd.push(name, value);
+        if (!endsHere(lower.includes('_') ? lower.replaceAll('_', '-') : lower))
+          head.endToEnd.push(name, value);
     }
   }
-  if (apiKeys.length > 0 || authorizations.length > 0) {
-    head.credential = presentedKey(apiKeys, authorizations);
-    for (const value of foreignAuthorizations(authorizations, head.credential)) {
-      endToEnd.push('Authorization', value);
+
+  /**
+   * That was all of them.
+   *
+   * @param unread end-to-end lines that are left as they are, each `name: value` with its CRLF; the key stands in none
+   */
+  end(unread: string): RequestHead {
+    const head = this.#head;
+    head.unread = unread;
+    if (this.#apiKeys.length > 0 || this.#authorizations.length > 0) {
+      head.credential = presentedKey(this.#apiKeys, this.#authorizations);
+      for (const value of foreignAuthorizations(this.#authorizations, head.credential)) {
+        head.endToEnd.push('Authorization', value);
+      }
     }
+    if (head.credential.kind === 'key') dropHeadersWith(head.endToEnd, head.credential.text);
+    const connection = this.#connection;
+    if (connection !== '' && !namesNothing(connection))
+      head.endToEnd = withoutNamed(head.endToEnd, connection);
+    return head;
   }
-  if (head.credential.kind === 'key') dropHeadersWith(endToEnd, head.credential.text);
-  if (connection !== '' && !namesNothing(connection)) head.endToEnd = withoutNamed(endToEnd, connection);
-  return head;
 }
+
+function emptyHead(): RequestHead {
+  return {
+    credential: { kind: 'none' },
+    endToEnd: [],
+    unread: '',
+    host: '',
+    hosts: 0,
+    fault: null,
+    contentLength: null,
+    hasBody: false,
+    expectsContinue: false,
+    wantsWebSocket: false,
+    forwardedFor: '',
+    forwardedProto: '',
+    forwardedHost: '',
+    requestId: '',
+  };
+}
+
+/** One for all: a head is read in one go. */
+export const HEAD_READER = new RequestHeadReader();
 
 /** Reads the lines that were left as they came. */
 export function readTheRest(head: RequestHead): void {

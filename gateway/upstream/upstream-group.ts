@@ -53,9 +53,9 @@ export class UpstreamGroup {
    * under way. Whoever gets it gives it back with {@link release}, once. `null`: there is none; see {@link wait}.
    *
    * @param tried one that is to be taken again only when there is no other
+   * @param now by `performance.now()`
    */
-  pick(tried?: Target): Target | null {
-    const now = performance.now();
+  pick(tried?: Target, now = performance.now()): Target | null {
     if (tried !== undefined) return this.#take(now, tried) ?? this.#take(now, null);
     this.#budget.request(now);
     if (this.#waiting.size > 0) {

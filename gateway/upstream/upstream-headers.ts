@@ -59,6 +59,23 @@ export function upstreamHeaders(
   return headers;
 }
 
+/**
+ * The same as the text of a head, each line with its CRLF, from as few pieces as can be. Lines of the request that were
+ * left as they came go as they are: where the route has a secret, there may be none.
+ */
+export function upstreamLines(arrival: Arrival, route: Route, { key, plan }: Allowed): string {
+  const { head, requestId, forwardedFor, forwardedProto, forwardedHost } = arrival;
+  const { secret } = route.upstream;
+  const endToEnd = secret === null ? head.endToEnd : without(head.endToEnd, secret.header);
+  let lines = head.unread;
+  for (let i = 0; i < endToEnd.length; i += 2) lines += `${endToEnd[i]}: ${endToEnd[i + 1]}\r\n`;
+  lines +=
+    `X-Consumer-ID: ${key.customerId ?? ''}\r\nX-Consumer-Plan: ${plan.id}\r\nX-Credential-Identifier: ${key.id}\r\n` +
+    `X-Request-ID: ${requestId}\r\nX-Forwarded-For: ${forwardedFor}\r\nX-Forwarded-Proto: ${forwardedProto}\r\n` +
+    `X-Forwarded-Host: ${forwardedHost}\r\nVia: 1.1 tollgate\r\n`;
+  return secret === null ? lines : `${lines}${secret.header}: ${secret.value}\r\n`;
+}
+
 /** Header lines without those of a name, in whatever spelling a CGI-like upstream would take for it. */
 function without(headers: readonly string[], name: string): string[] {
   const plain = plainName(name);
