@@ -1,4 +1,5 @@
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { FuzzAnswer } from './fuzz-answers.ts';
 
 /** One connection of a client: what it sends, piece by piece, each message when the one before has run its course. */
@@ -10,11 +11,20 @@ export type FuzzCase = {
   leave: 'no' | 'end' | 'reset';
 };
 
-/** What can be seen of a case from outside. */
-export type FuzzSight = { client: string; upstream: string[] };
+/** What can be seen of a case from outside: all that the client got, and the requests that the upstream got. */
+export type FuzzSight = {
+  client: string;
+  upstream: string[];
+  /** Those of which only a part came. */
+  parts: string[];
+};
 
 /** Turns of the event loop without any bytes after which nothing more is expected. Everything is in this process. */
 const QUIET_TURNS = 12;
+/** How often a gateway of a case looks at the time. */
+export const FUZZ_CHECK_MS = 20;
+/** By then, nothing waits any longer for the rest of a request. */
+const GATHERED_MS = 3 * FUZZ_CHECK_MS;
 const SENTINEL = '/sentinel';
 const SENTINEL_BODY = 'the sentinel answers';
 
@@ -24,6 +34,7 @@ export class FuzzUpstream {
   readonly #sockets = new Set<Socket>();
   answers: FuzzAnswer[] = [{ pieces: ['HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok'], after: 'keep' }];
   requests: string[] = [];
+  parts: string[] = [];
   /** Counts all that is received and sent. */
   activity = 0;
 
@@ -61,7 +72,7 @@ export class FuzzUpstream {
       this.#sockets.delete(socket);
       this.activity++;
       // What is no whole request was received nevertheless.
-      if (received !== '') this.requests.push(received);
+      if (received !== '') this.parts.push(received);
     });
   }
 
@@ -95,6 +106,7 @@ export async function play(
 ): Promise<FuzzSight> {
   upstream.answers = answers;
   upstream.requests = [];
+  upstream.parts = [];
   let client = '';
   let closed = false;
   const socket = connect({ port, host: '127.0.0.1', noDelay: true });
@@ -123,13 +135,16 @@ export async function play(
     socket.write(`GET ${SENTINEL} HTTP/1.1\r\nHost: h\r\nX-API-Key: ${key}\r\n\r\n`);
     await quiet(upstream, () => client.endsWith(SENTINEL_BODY));
   }
-  if (leave === 'reset') socket.resetAndDestroy();
-  else socket.end();
+  if (leave === 'reset') {
+    await sleep(GATHERED_MS);
+    socket.resetAndDestroy();
+  } else socket.end();
   await over;
   await quiet(upstream);
   upstream.closeConnections();
   await turns(2);
-  return { client, upstream: upstream.requests.map(withoutIds).sort() };
+  const { requests, parts } = upstream;
+  return { client, upstream: requests.map(withoutIds).sort(), parts: parts.map(withoutIds) };
 }
 
 async function quiet(upstream: FuzzUpstream, done: () => boolean = () => false): Promise<void> {

@@ -15,6 +15,8 @@ import { type PlainRequest, readPlainRequest } from './request-grammar.ts';
 type State =
   /** There is none. */
   | 'idle'
+  /** A part of a request is here, and the rest is waited for. */
+  | 'gathering'
   | 'deciding'
   /** Allowed; it is sent when all that has already arrived on idle connections to the upstream was looked at. */
   | 'allowed'
@@ -47,6 +49,8 @@ export class ClientConnection implements Asker {
   #request: PlainRequest | null = null;
   #arrival: Arrival | null = null;
   #route: Route | null = null;
+  /** While it gathers: bytes that have to be there before it is looked at again. */
+  #needed = 0;
   /** Answers that are about to be sent. */
   #unsent = '';
 
@@ -84,6 +88,10 @@ export class ClientConnection implements Asker {
       this.#handOver(request, null);
       return;
     }
+    if (typeof request === 'number') {
+      this.#gather(request);
+      return;
+    }
     const lane = this.#lane;
     const { method, target, head } = request;
     const arrival = lane.arrivals.read(this.#socket, method, target, head);
@@ -112,6 +120,42 @@ export class ClientConnection implements Asker {
     if (decision instanceof Promise) decision.then(this.#onDecision, this.#onBug);
     else this.#onDecision(decision);
   }
+
+  /** Waits until so many bytes are here. They stay in the socket, which does not come to its end before they are read. */
+  #gather(needed: number): void {
+    // While stopping, a connection is closed that seems to be idle for a moment.
+    if (this.#lane.stopping()) {
+      this.#handOver('incomplete', null);
+      return;
+    }
+    const socket = this.#socket;
+    const chunk = this.#chunk;
+    this.#chunk = NOTHING;
+    this.#needed = needed;
+    // Since the first byte: who sends one after the other is not waited for longer.
+    if (this.#state !== 'gathering') this.#enter('gathering');
+    socket.off('data', this.#onData);
+    socket.pause();
+    socket.unshift(chunk);
+    socket.on('readable', this.#onReadable);
+  }
+
+  readonly #onReadable = (): void => {
+    const socket = this.#socket;
+    const there = socket.readableLength;
+    // More than there is can only be read where nothing will follow.
+    const chunk = socket.read(there < this.#needed ? there + 1 : there) as Buffer | null;
+    if (chunk === null) return;
+    socket.off('readable', this.#onReadable);
+    if (there < this.#needed) {
+      this.#chunk = chunk;
+      this.#handOver('incomplete', null);
+      return;
+    }
+    socket.on('data', this.#onData);
+    socket.resume();
+    this.#take(chunk);
+  };
 
   readonly #onDecision = (decision: Decision): void => {
     const arrival = this.#arrival as Arrival;
@@ -252,6 +296,9 @@ export class ClientConnection implements Asker {
           else this.#handOver('silent', null);
         }
         break;
+      case 'gathering':
+        if (waited > limits.gatherMs) this.#handOver('incomplete', null);
+        break;
       case 'draining':
         if (waited > limits.stalledMs) this.#socket.destroy();
         break;
@@ -279,6 +326,7 @@ export class ClientConnection implements Asker {
     this.#leave();
     if (this.#arrival !== null) this.#lane.arrivals.exit(this.#arrival);
     socket.off('data', this.#onData);
+    socket.off('readable', this.#onReadable);
     socket.off('end', this.#onEnd);
     socket.off('error', this.#onClose);
     socket.off('close', this.#onClose);

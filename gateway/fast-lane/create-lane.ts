@@ -33,6 +33,8 @@ const STALLED_MS = 60_000;
 /** How much longer than it says `node:http` keeps an idle connection: who closes first loses no request to the race. */
 const KEEP_BUFFER_MS = 1000;
 const SWEEP_MS = 250;
+/** How long the packets of one request may be apart. */
+const GATHER_MS = 250;
 
 /** The fast lane behind the same decisions, and with the same figures, as everything else. */
 export function createLane(options: CreateLaneOptions): Lane {
@@ -88,6 +90,7 @@ export function createLane(options: CreateLaneOptions): Lane {
       idleMs: limits.idleMs + KEEP_BUFFER_MS,
       keepSeconds: Math.floor(limits.idleMs / 1000),
       silentMs: limits.checkMs,
+      gatherMs: Math.min(GATHER_MS, limits.checkMs),
       stalledMs: STALLED_MS,
       sweepMs: Math.min(SWEEP_MS, limits.checkMs),
     },

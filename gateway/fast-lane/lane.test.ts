@@ -1,5 +1,7 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { connect, type Socket } from 'node:net';
+import { text } from 'node:stream/consumers';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import {
   closeAll,
@@ -19,8 +21,13 @@ const BODY = '{"ok":true}';
 /** A gateway with the fast lane in front of an upstream that answers plainly, but for the paths that say otherwise. */
 async function withLane(options: Parameters<typeof startTestGateway>[0] = {}) {
   const sockets = new Set<unknown>();
+  const bodies: string[] = [];
   const upstream = await startUpstream((req, res) => {
     sockets.add(req.socket);
+    text(req).then(
+      (body) => bodies.push(body),
+      () => {},
+    );
     if (req.url === '/never') return;
     if (req.url === '/chunked') res.write(BODY);
     else res.setHeader('Content-Length', BODY.length);
@@ -29,9 +36,9 @@ async function withLane(options: Parameters<typeof startTestGateway>[0] = {}) {
     else res.end(BODY);
   });
   const gateway = await startTestGateway({ upstreamUrl: upstream.url, env: { FAST_LANE: 'on' }, ...options });
-  const { plaintext, id } = await gateway.key();
+  const { plaintext, id } = await gateway.key('open');
   const lines = `Host: h\r\nX-API-Key: ${plaintext}\r\n\r\n`;
-  return { gateway, upstream, sockets, lines, id };
+  return { gateway, upstream, sockets, bodies, lines, id };
 }
 
 async function figures(gateway: TestGateway): Promise<(name: string) => number> {
@@ -64,6 +71,70 @@ describe('a plain request', () => {
     expect(figure('requests_total{outcome="forwarded",status="2xx"}')).toBe(5);
     expect(upstream.requests.map(({ url }) => url)).toEqual([1, 2, 3, 4, 5].map((n) => `/v1/items/${n}`));
     expect(sockets.size).toBe(1);
+  });
+});
+
+describe('a request in several packets', () => {
+  /** A piece after the other, each when the one before has been read. */
+  async function inPieces(socket: Socket, pieces: Iterable<string>): Promise<void> {
+    for (const piece of pieces) {
+      socket.write(piece);
+      await sleep(5);
+    }
+  }
+
+  function connected(port: number) {
+    const socket = connect({ port, host: '127.0.0.1', noDelay: true });
+    const got = { text: '' };
+    socket.on('data', (data) => {
+      got.text += data.toString('latin1');
+    });
+    return { socket, got };
+  }
+
+  it('stays in the lane, wherever they begin', async () => {
+    const { gateway, lines, bodies } = await withLane();
+    const { socket, got } = connected(gateway.port);
+    const whole = `POST /v1/items HTTP/1.1\r\nContent-Length: 10\r\n${lines}0123456789`;
+    const headEnd = whole.indexOf('\r\n\r\n');
+    const cuts = [30, headEnd - 3, headEnd, headEnd + 1, headEnd + 3, headEnd + 4, headEnd + 9];
+    for (const [n, cut] of cuts.entries()) {
+      await inPieces(socket, [whole.slice(0, cut), whole.slice(cut)]);
+      await vi.waitFor(() => expect(answers(got.text, n + 1)).toBe(true), { timeout: 10_000 });
+    }
+    const three = [whole.slice(0, 40), whole.slice(40, headEnd + 6), whole.slice(headEnd + 6)];
+    await inPieces(socket, three);
+    await vi.waitFor(() => expect(answers(got.text, cuts.length + 1)).toBe(true), { timeout: 10_000 });
+    socket.destroy();
+    const figure = await figures(gateway);
+    expect(figure('fast_lane_requests_total')).toBe(cuts.length + 1);
+    expect(figure(handedOver('incomplete'))).toBe(0);
+    expect(bodies).toEqual(Array(cuts.length + 1).fill('0123456789'));
+  });
+
+  it('goes to node:http when the rest takes its time, also when a little comes again and again', async () => {
+    const listenerLimits = { ...LISTENER_LIMITS, checkMs: 50 };
+    const { gateway, lines, bodies } = await withLane({ listenerLimits });
+    const { socket, got } = connected(gateway.port);
+    await inPieces(socket, [`POST / HTTP/1.1\r\nContent-Length: 300\r\n${lines}`]);
+    let sent = 0;
+    for (; (await figures(gateway))(handedOver('incomplete')) === 0 && sent < 290; sent++)
+      await inPieces(socket, ['x']);
+    expect(sent).toBeLessThan(290);
+    socket.write('x'.repeat(300 - sent));
+    await vi.waitFor(() => expect(answers(got.text, 1)).toBe(true), { timeout: 10_000 });
+    socket.destroy();
+    expect(bodies).toEqual(['x'.repeat(300)]);
+    expect((await figures(gateway))('fast_lane_requests_total')).toBe(0);
+  });
+
+  it('that its client never finishes is node:http’s at once, and answered as ever', async () => {
+    const { gateway, lines } = await withLane();
+    const { socket, got } = connected(gateway.port);
+    await inPieces(socket, [`POST / HTTP/1.1\r\nContent-Length: 10\r\n${lines}`, '01234']);
+    socket.end();
+    await vi.waitFor(() => expect(got.text).toMatch(/^HTTP\/1.1 400 /), { timeout: 10_000 });
+    expect((await figures(gateway))(handedOver('incomplete'))).toBe(1);
   });
 });
 

@@ -17,7 +17,7 @@ import { NOT_PLAIN } from './request-grammar.ts';
 
 /** Why a connection went over to `node:http`. */
 export const HANDED_OVER = [
-  // What came is no plain request: its head is not whole, is of another form, or has more after it.
+  // What came is no plain request: it is not whole, is of another form, or has more after it.
   ...NOT_PLAIN,
   // Nothing came at all.
   'silent',
@@ -61,6 +61,8 @@ export type LaneLimits = {
   keepSeconds: number;
   /** How long a connection may be without a first byte before it is `node:http`'s. */
   silentMs: number;
+  /** How long the rest of a request of which a part is here may take before the connection is `node:http`'s. */
+  gatherMs: number;
   /** How long a client may take nothing of its answer. */
   stalledMs: number;
   /** How often all of these are looked at. */

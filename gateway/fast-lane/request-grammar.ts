@@ -19,11 +19,16 @@ export type NotPlain = (typeof NOT_PLAIN)[number];
 
 /** Far below every limit of the listener, so that the lane never has to know them. */
 const MAX_HEAD = 8192;
+/** What comes in several packets is waited for up to this size. Less than a socket reads in advance. */
+const MAX_GATHERED = 32 * 1024;
 
 /** Without a body of odd meaning. Each with the space that follows it. */
 const METHODS = ['GET ', 'POST ', 'PUT ', 'PATCH ', 'DELETE '] as const;
 const SLASH = 47;
 const VERSION = ' HTTP/1.1\r\n';
+/** What is waited for has no fault so far: `node:http` would have said so by now, of the bytes that it had by then. */
+const BEGUN_LINES =
+  /^(?:[\w!#$%&'*+\-.^`|~]+: [!-~ ]+\r\n)*(?:\r|[\w!#$%&'*+\-.^`|~]+(?:: ?(?:[!-~][!-~ ]*)?\r?)?)?$/;
 const HOST = /^[A-Za-z\d](?:[A-Za-z\d.-]{0,253}[A-Za-z\d])?(?::\d{1,5})?$/;
 const LENGTH = /^(?:0|[1-9]\d{0,8})$/;
 
@@ -74,11 +79,12 @@ class RequestLines implements LineReader {
 /** One for all: a head is read in one go. */
 const LINES = new RequestLines();
 
-/** Reads a chunk that has to hold exactly one request, its head and all of its body. */
-export function readPlainRequest(chunk: Buffer): PlainRequest | NotPlain {
+/**
+ * Reads a chunk that has to hold exactly one request, its head and all of its body. A number: it is the beginning of one,
+ * and so many bytes have to be there before more can be said.
+ */
+export function readPlainRequest(chunk: Buffer): PlainRequest | NotPlain | number {
   const text = chunk.toString('latin1', 0, Math.min(chunk.length, MAX_HEAD));
-  const end = text.indexOf('\r\n\r\n');
-  if (end < 0) return chunk.length < MAX_HEAD ? 'incomplete' : 'unusual';
   const method = methodOf(text);
   if (method === null) return 'unusual';
   // Origin-form (RFC 9112 section 3.2.1).
@@ -86,6 +92,8 @@ export function readPlainRequest(chunk: Buffer): PlainRequest | NotPlain {
   const pathEnd = chunk[path] === SLASH ? endOf(chunk, path, TARGET) : path;
   if (pathEnd === path || !text.startsWith(VERSION, pathEnd)) return 'unusual';
   const first = pathEnd + VERSION.length;
+  const end = text.indexOf('\r\n\r\n', first - 2);
+  if (end < 0) return chunk.length < MAX_HEAD && mayBecomeHead(text, first) ? chunk.length + 1 : 'incomplete';
   LINES.reset();
   const unread = readLines(chunk, text, first, first, OF_INTEREST, LINES);
   const { contentLength } = LINES;
@@ -94,11 +102,17 @@ export function readPlainRequest(chunk: Buffer): PlainRequest | NotPlain {
   if (contentLength > 0) {
     // A body where none is expected has no meaning that every upstream agrees on (RFC 9110 section 9.3.1).
     if (method === 'GET' || method === 'DELETE') return 'unusual';
-    if (surplus < contentLength) return 'incomplete';
+    const whole = end + 4 + contentLength;
+    if (chunk.length < whole) return whole <= MAX_GATHERED ? whole : 'incomplete';
   }
   if (surplus > Math.max(contentLength, 0)) return 'pipelined';
   const body = surplus > 0 ? chunk.subarray(end + 4) : null;
   return { method, target: text.slice(path, pathEnd), head: HEAD_READER.end(unread), body };
+}
+
+/** Whether header lines, the last of which may be a part of one, can be the beginning of a plain head. */
+function mayBecomeHead(text: string, first: number): boolean {
+  return BEGUN_LINES.test(text.slice(first));
 }
 
 function methodOf(text: string): string | null {
