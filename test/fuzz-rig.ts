@@ -35,6 +35,8 @@ export class FuzzUpstream {
   answers: FuzzAnswer[] = [{ pieces: ['HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok'], after: 'keep' }];
   requests: string[] = [];
   parts: string[] = [];
+  /** Turns of the event loop between an answer and the end of its connection. */
+  closingTurns = 0;
   /** Counts all that is received and sent. */
   activity = 0;
 
@@ -90,21 +92,26 @@ export class FuzzUpstream {
       socket.write(piece, 'latin1');
     }
     if (after === 'keep') return;
-    await turns(2);
+    await turns(this.closingTurns);
     this.activity++;
     if (after === 'end') socket.end();
     else socket.resetAndDestroy();
   }
 }
 
-/** Plays a case against a gateway. */
+/** How long an upstream that closes after its answer waits with that, if nothing else is said. */
+const CLOSING_TURNS = 2;
+
+/** Plays a case against a gateway. @param closingTurns how long an upstream that closes after its answer waits with that */
 export async function play(
   port: number,
   upstream: FuzzUpstream,
   { messages, answers, leave }: FuzzCase,
   key: string,
+  closingTurns = CLOSING_TURNS,
 ): Promise<FuzzSight> {
   upstream.answers = answers;
+  upstream.closingTurns = closingTurns;
   upstream.requests = [];
   upstream.parts = [];
   let client = '';

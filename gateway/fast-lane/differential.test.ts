@@ -10,8 +10,12 @@ const SEED = Number(process.env.FUZZ_SEED ?? 1);
 const FROM = Number(process.env.FUZZ_FROM ?? 0);
 /** So many that none of the gateways gets more wrong keys in a second than it looks at without making them wait. */
 const PAIRS = 3;
-/** A difference that shows itself once in so many plays is one of timing: of what came first of two things at once. */
-const REPLAYS = 3;
+/**
+ * A difference is played again, with other turns of the event loop before an upstream that closes after its answer does so. If
+ * it does not show itself each time, it is one of timing: of what came first of two things at once, such as the end of a
+ * connection and the next request on it.
+ */
+const CLOSING_TURNS = [2, 5, 8, 11];
 const MAX_DIFFERENCES = 10;
 
 it(
@@ -37,8 +41,8 @@ it(
           const played = fuzzCase(SEED, index, keys);
           let difference = await compare(pair, played, key);
           if (difference === null) continue;
-          for (let n = 0; n < REPLAYS && difference !== null; n++)
-            difference = await compare(pair, played, key);
+          for (let n = 0; n < CLOSING_TURNS.length && difference !== null; n++)
+            difference = await compare(pair, played, key, CLOSING_TURNS[n]);
           if (difference === null) unsteady++;
           else differences.push({ index, ...difference });
         }
@@ -69,6 +73,8 @@ it(
       unsteady,
     });
     expect(differences.map((each) => JSON.stringify(each, null, 1))).toEqual([]);
+    // More would not be chance any more.
+    expect(unsteady).toBeLessThanOrEqual(Math.max(3, CASES / 2000));
   },
   6 * 3_600_000,
 );
