@@ -158,7 +158,8 @@ export function createRequestListener(options: RequestOptions) {
   const turns: Turns = {
     waiting: 0,
     begin(exchange) {
-      if (exchange.connection.faulted && !exchange.req.complete)
+      // A fault in its head came first, whichever of the two was found first.
+      if (exchange.connection.faulted && !exchange.req.complete && formFault(exchange) === null)
         refuse(exchange, 'invalid_request', 'The body cannot be read.');
       else answer(exchange);
     },

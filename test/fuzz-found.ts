@@ -77,5 +77,21 @@ export function foundCases(key: string): FoundCase[] {
         'POST /%2e%2e/x HTTP/1.1\r\n',
       ],
     },
+    {
+      // Whether its head or its body was found faulty depended on whether the request before it was answered by then.
+      name: 'a refused request with a body, and right behind it one with a transfer coding that is not understood',
+      fuzzCase: {
+        messages: [
+          [
+            `PATCH /%2e%2e/x HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer wrong\r\nContent-Length: 6\r\n\r\n{"a":1` +
+              `DELETE /v1/items HTTP/1.1\r\n${lines}Transfer-Encoding: identity\r\nConnection: close\r\n\r\n`,
+          ],
+        ],
+        answers: [{ pieces: [plain('ok')], after: 'keep' }],
+        leave: 'no',
+      },
+      statuses: [429, 501],
+      upstream: [],
+    },
   ];
 }
