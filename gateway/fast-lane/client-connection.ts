@@ -30,6 +30,8 @@ type State =
 
 /** What comes while a request is under way is kept, up to this size. */
 const MAX_HELD = 64 * 1024;
+/** How often the beginning of a request is read anew with what came after it. */
+const MAX_LOOKS = 8;
 const NOTHING = Buffer.alloc(0);
 
 /** One client's connection for as long as the lane understands what comes on it. */
@@ -49,8 +51,10 @@ export class ClientConnection implements Asker {
   #request: PlainRequest | null = null;
   #arrival: Arrival | null = null;
   #route: Route | null = null;
-  /** While it gathers: bytes that have to be there before it is looked at again. */
+  /** While it gathers: bytes that have to be there before it is looked at again, and how often it was. */
   #needed = 0;
+  #looks = 0;
+  #gathering: NodeJS.Timeout | undefined;
   /** Answers that are about to be sent. */
   #unsent = '';
 
@@ -123,8 +127,12 @@ export class ClientConnection implements Asker {
 
   /** Waits until so many bytes are here. They stay in the socket, which does not come to its end before they are read. */
   #gather(needed: number): void {
-    // While stopping, a connection is closed that seems to be idle for a moment.
-    if (this.#lane.stopping()) {
+    // Who sends a byte after the other is not waited for longer, nor looked at again and again.
+    if (this.#state !== 'gathering') {
+      this.#enter('gathering');
+      this.#looks = 0;
+      this.#gathering = setTimeout(() => this.#handOver('incomplete', null), this.#lane.limits.gatherMs);
+    } else if (++this.#looks === MAX_LOOKS) {
       this.#handOver('incomplete', null);
       return;
     }
@@ -132,8 +140,6 @@ export class ClientConnection implements Asker {
     const chunk = this.#chunk;
     this.#chunk = NOTHING;
     this.#needed = needed;
-    // Since the first byte: who sends one after the other is not waited for longer.
-    if (this.#state !== 'gathering') this.#enter('gathering');
     socket.off('data', this.#onData);
     socket.pause();
     socket.unshift(chunk);
@@ -296,9 +302,6 @@ export class ClientConnection implements Asker {
           else this.#handOver('silent', null);
         }
         break;
-      case 'gathering':
-        if (waited > limits.gatherMs) this.#handOver('incomplete', null);
-        break;
       case 'draining':
         if (waited > limits.stalledMs) this.#socket.destroy();
         break;
@@ -310,11 +313,16 @@ export class ClientConnection implements Asker {
   }
 
   #enter(state: State): void {
+    if (this.#state === 'gathering') clearTimeout(this.#gathering);
     this.#state = state;
     this.#since = this.#lane.clock.now;
   }
 
   #leave(): void {
+    if (this.#state === 'gathering') {
+      clearTimeout(this.#gathering);
+      this.#socket.off('readable', this.#onReadable);
+    }
     this.#state = 'left';
     this.#lane.forget(this);
   }
@@ -326,7 +334,6 @@ export class ClientConnection implements Asker {
     this.#leave();
     if (this.#arrival !== null) this.#lane.arrivals.exit(this.#arrival);
     socket.off('data', this.#onData);
-    socket.off('readable', this.#onReadable);
     socket.off('end', this.#onEnd);
     socket.off('error', this.#onClose);
     socket.off('close', this.#onClose);

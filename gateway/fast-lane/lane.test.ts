@@ -118,9 +118,11 @@ describe('a request in several packets', () => {
     const { socket, got } = connected(gateway.port);
     await inPieces(socket, [`POST / HTTP/1.1\r\nContent-Length: 300\r\n${lines}`]);
     let sent = 0;
+    const begun = performance.now();
     for (; (await figures(gateway))(handedOver('incomplete')) === 0 && sent < 290; sent++)
       await inPieces(socket, ['x']);
     expect(sent).toBeLessThan(290);
+    expect(performance.now() - begun).toBeGreaterThanOrEqual(50);
     socket.write('x'.repeat(300 - sent));
     await vi.waitFor(() => expect(answers(got.text, 1)).toBe(true), { timeout: 10_000 });
     socket.destroy();

@@ -61,7 +61,7 @@ export type LaneLimits = {
   keepSeconds: number;
   /** How long a connection may be without a first byte before it is `node:http`'s. */
   silentMs: number;
-  /** How long the rest of a request of which a part is here may take before the connection is `node:http`'s. */
+  /** How long a request may take from its first packet to its last before the connection is `node:http`'s. */
   gatherMs: number;
   /** How long a client may take nothing of its answer. */
   stalledMs: number;

@@ -26,9 +26,9 @@ const MAX_GATHERED = 32 * 1024;
 const METHODS = ['GET ', 'POST ', 'PUT ', 'PATCH ', 'DELETE '] as const;
 const SLASH = 47;
 const VERSION = ' HTTP/1.1\r\n';
-/** What is waited for has no fault so far: `node:http` would have said so by now, of the bytes that it had by then. */
-const BEGUN_LINES =
-  /^(?:[\w!#$%&'*+\-.^`|~]+: [!-~ ]+\r\n)*(?:\r|[\w!#$%&'*+\-.^`|~]+(?:: ?(?:[!-~][!-~ ]*)?\r?)?)?$/;
+/** The beginning of a header line, or of the empty one. */
+const BEGUN_LINE = /^(?:\r|[\w!#$%&'*+\-.^`|~]+(?::(?: (?:[!-~][!-~ ]*\r?)?)?)?)?$/;
+const CRLF = Buffer.from('\r\n', 'latin1');
 const HOST = /^[A-Za-z\d](?:[A-Za-z\d.-]{0,253}[A-Za-z\d])?(?::\d{1,5})?$/;
 const LENGTH = /^(?:0|[1-9]\d{0,8})$/;
 
@@ -80,20 +80,24 @@ class RequestLines implements LineReader {
 const LINES = new RequestLines();
 
 /**
- * Reads a chunk that has to hold exactly one request, its head and all of its body. A number: it is the beginning of one,
- * and so many bytes have to be there before more can be said.
+ * Reads a chunk that has to hold exactly one request, its head and all of its body. A number: it may be the beginning of
+ * one, at least the whole request line, and so many bytes have to be there before more can be said.
  */
 export function readPlainRequest(chunk: Buffer): PlainRequest | NotPlain | number {
   const text = chunk.toString('latin1', 0, Math.min(chunk.length, MAX_HEAD));
   const method = methodOf(text);
-  if (method === null) return 'unusual';
+  if (method === null) return text.includes('\r\n') ? 'unusual' : 'incomplete';
   // Origin-form (RFC 9112 section 3.2.1).
   const path = method.length + 1;
   const pathEnd = chunk[path] === SLASH ? endOf(chunk, path, TARGET) : path;
-  if (pathEnd === path || !text.startsWith(VERSION, pathEnd)) return 'unusual';
+  if (pathEnd === path || !text.startsWith(VERSION, pathEnd))
+    return text.includes('\r\n') ? 'unusual' : 'incomplete';
   const first = pathEnd + VERSION.length;
   const end = text.indexOf('\r\n\r\n', first - 2);
-  if (end < 0) return chunk.length < MAX_HEAD && mayBecomeHead(text, first) ? chunk.length + 1 : 'incomplete';
+  if (end < 0) {
+    if (chunk.length >= MAX_HEAD) return 'unusual';
+    return mayBecomeHead(chunk, text, first) ? chunk.length + 1 : 'incomplete';
+  }
   LINES.reset();
   const unread = readLines(chunk, text, first, first, OF_INTEREST, LINES);
   const { contentLength } = LINES;
@@ -110,9 +114,16 @@ export function readPlainRequest(chunk: Buffer): PlainRequest | NotPlain | numbe
   return { method, target: text.slice(path, pathEnd), head: HEAD_READER.end(unread), body };
 }
 
-/** Whether header lines, the last of which may be a part of one, can be the beginning of a plain head. */
-function mayBecomeHead(text: string, first: number): boolean {
-  return BEGUN_LINES.test(text.slice(first));
+/** Whether this is the beginning of a plain head, as far as can be told. */
+function mayBecomeHead(chunk: Buffer, text: string, first: number): boolean {
+  const whole = Math.max(first, text.lastIndexOf('\r\n') + 2);
+  if (!BEGUN_LINE.test(text.slice(whole))) return false;
+  if (whole === first) return true;
+  LINES.reset();
+  return (
+    readLines(Buffer.concat([chunk.subarray(0, whole), CRLF]), text, first, first, OF_INTEREST, LINES) !==
+    null
+  );
 }
 
 function methodOf(text: string): string | null {
