@@ -158,9 +158,9 @@ export const variables = {
   FAST_LANE: {
     schema: z
       .enum(['on', 'off'], { error: 'is neither on nor off' })
-      .default('off')
+      .default('on')
       .transform((value) => value === 'on'),
-    example: 'on',
+    example: 'off',
   },
   LOG_LEVEL: {
     schema: z
