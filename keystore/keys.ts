@@ -3,7 +3,7 @@ import type { RevocationReason } from '../shared/access.ts';
 import { type MintedKey, type Mode, mintKey, parseKey } from '../shared/keys.ts';
 import { findKeyFacts, type KeyFacts } from './key-facts.ts';
 import type { KeyTable } from './schema.ts';
-import { inOneStep, type Step, type Store } from './store.ts';
+import { inOneStep, inOneStepAside, type Step, type Store } from './store.ts';
 
 export type CreatedKey = { plaintext: string; id: string; lastFour: string };
 
@@ -22,7 +22,7 @@ export async function authenticateKey(store: Store, presented: string): Promise<
 
 /** Notes that the gateway has seen these keys: from then on they cannot be replaced as never used. */
 export async function markKeysUsed(store: Store, ids: readonly string[]): Promise<void> {
-  await inOneStep(store, async ({ trx, now }) => {
+  await inOneStepAside(store, async ({ trx, now }) => {
     await trx
       .updateTable('keys')
       .set({ first_used_at: now })

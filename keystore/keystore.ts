@@ -82,9 +82,10 @@ export async function openKeystore(options: KeystoreOptions) {
     pollMs = 100,
     now = Date.now,
   } = options;
-  const { db, changedByOthers } = await openSqlite(sqlitePath(url));
+  const { db, writer, changedByOthers } = await openSqlite(sqlitePath(url));
   const store: Store = {
     db,
+    writer,
     hasher: new KeyHasher(serverSecret, keyHash),
     serverSecret,
     revealTtlMs,
@@ -230,6 +231,7 @@ export async function openKeystore(options: KeystoreOptions) {
 
     async close(): Promise<void> {
       await store.changes.stop();
+      await writer.destroy();
       await db.destroy();
     },
   };

@@ -1,9 +1,7 @@
 import { closeSync, mkdirSync, openSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { setTimeout as pause } from 'node:timers/promises';
 import Database from 'better-sqlite3';
 import {
-  type CompiledQuery,
   type DatabaseConnection,
   type DatabaseIntrospector,
   type Dialect,
@@ -12,17 +10,16 @@ import {
   Kysely,
   CompiledQuery as Query,
   type QueryCompiler,
-  type QueryResult,
   SqliteAdapter,
-  SqliteDriver,
   SqliteIntrospector,
   SqliteQueryCompiler,
 } from 'kysely';
 import { Migrator } from 'kysely/migration';
-import { LRUCache } from 'lru-cache';
 import { KeystoreError, KeystoreOpenError } from './errors.ts';
 import { migrations } from './migrations.ts';
 import type { Schema } from './schema.ts';
+import { SqliteConnection, setUp } from './sqlite-connection.ts';
+import { ThreadConnection } from './thread-connection.ts';
 
 /** "TLGT": marks a SQLite file as a Tollgate keystore (`PRAGMA application_id`). */
 const APPLICATION_ID = 0x544c4754;
@@ -30,16 +27,11 @@ const APPLICATION_ID = 0x544c4754;
 /** How long opening the file may wait for other processes, in milliseconds. After that a lock is waited for awake. */
 const OPEN_BUSY_MS = 5000;
 
-/** How often, and after how many milliseconds, a read that found the file locked is tried again. */
-const READ_TRIES = 100;
-const READ_PAUSE_MS = 5;
-
-/** Prepared statements kept. The operations here have fewer; a list of ids makes one for each length. */
-const MAX_STATEMENTS = 300;
-
 /** A database behind the keystore, with what differs from one kind to the next. */
 export type OpenDatabase = {
   db: Kysely<Schema>;
+  /** The same for writes that may take the disk's time: nothing else in this process waits for them. */
+  writer: Kysely<Schema>;
   /** Whether anyone else may have committed since the last call. Costs microseconds; never waits. */
   changedByOthers(): boolean;
 };
@@ -54,13 +46,14 @@ export async function openSqlite(path: string): Promise<OpenDatabase> {
   const raw = openFile(path);
   try {
     claimFile(raw, path);
-    const db = new Kysely<Schema>({ dialect: new ImmediateSqliteDialect(raw) });
+    const db = new Kysely<Schema>({ dialect: new ImmediateSqliteDialect(new SqliteConnection(raw)) });
     await migrate(db, path);
     // SQLite would wait by blocking the whole process; who writes here waits awake and tries again.
     raw.pragma('busy_timeout = 0');
     let seen = dataVersion(raw);
     return {
       db,
+      writer: new Kysely<Schema>({ dialect: new ImmediateSqliteDialect(new ThreadConnection(path)) }),
       changedByOthers() {
         const now = dataVersion(raw);
         const changed = now !== seen;
@@ -98,11 +91,7 @@ function claimFile(raw: Database.Database, path: string): void {
     }
   }
   raw.pragma('journal_mode = WAL');
-  // An acknowledged event must survive a power cut, so every commit reaches the disk.
-  raw.pragma('synchronous = FULL');
-  raw.pragma('foreign_keys = ON');
-  // A destroyed seal must not linger in free pages.
-  raw.pragma('secure_delete = ON');
+  setUp(raw);
   if (applicationId !== APPLICATION_ID) raw.pragma(`application_id = ${APPLICATION_ID}`);
 }
 
@@ -158,14 +147,14 @@ function dataVersion(raw: Database.Database): number {
  * start (a later upgrade fails at once instead of waiting), migrations inside a transaction, errors of one kind.
  */
 class ImmediateSqliteDialect implements Dialect {
-  readonly #raw: Database.Database;
+  readonly #connection: ClosableConnection;
 
-  constructor(raw: Database.Database) {
-    this.#raw = raw;
+  constructor(connection: ClosableConnection) {
+    this.#connection = connection;
   }
 
   createDriver(): Driver {
-    return new ImmediateSqliteDriver(this.#raw);
+    return new ImmediateSqliteDriver(this.#connection);
   }
 
   createQueryCompiler(): QueryCompiler {
@@ -181,74 +170,48 @@ class ImmediateSqliteDialect implements Dialect {
   }
 }
 
+type ClosableConnection = DatabaseConnection & { close(): Promise<void> };
+
 class TransactionalSqliteAdapter extends SqliteAdapter {
   override get supportsTransactionalDdl(): boolean {
     return true;
   }
 }
 
-class ImmediateSqliteDriver extends SqliteDriver {
-  readonly #connection: CachingConnection;
+/** All on one connection: Kysely gives it to one transaction at a time. */
+class ImmediateSqliteDriver implements Driver {
+  readonly #connection: ClosableConnection;
 
-  constructor(raw: Database.Database) {
-    super({ database: raw });
-    this.#connection = new CachingConnection(raw);
+  constructor(connection: ClosableConnection) {
+    this.#connection = connection;
   }
 
-  override async acquireConnection(): Promise<DatabaseConnection> {
+  async init(): Promise<void> {}
+
+  async acquireConnection(): Promise<DatabaseConnection> {
     return this.#connection;
   }
 
-  override async beginTransaction(connection: DatabaseConnection): Promise<void> {
+  async releaseConnection(): Promise<void> {}
+
+  async beginTransaction(connection: DatabaseConnection): Promise<void> {
     await connection.executeQuery(Query.raw('begin immediate'));
   }
 
-  override async rollbackTransaction(connection: DatabaseConnection): Promise<void> {
+  async commitTransaction(connection: DatabaseConnection): Promise<void> {
+    await connection.executeQuery(Query.raw('commit'));
+  }
+
+  async rollbackTransaction(connection: DatabaseConnection): Promise<void> {
     try {
-      await super.rollbackTransaction(connection);
+      await connection.executeQuery(Query.raw('rollback'));
     } catch (error) {
       // On a full disk or an I/O error SQLite has rolled back by itself; the first error is the one to report.
       if (!/no transaction is active/.test((error as Error).message)) throw error;
     }
   }
-}
 
-/** The one connection: keeps statements prepared, as preparing costs more than running most of them. */
-class CachingConnection implements DatabaseConnection {
-  readonly #raw: Database.Database;
-  readonly #statements = new LRUCache<string, Database.Statement>({ max: MAX_STATEMENTS });
-
-  constructor(raw: Database.Database) {
-    this.#raw = raw;
-  }
-
-  async executeQuery<Row>(query: CompiledQuery): Promise<QueryResult<Row>> {
-    for (let left = READ_TRIES; ; left--) {
-      try {
-        return this.#run(query);
-      } catch (error) {
-        const { code = 'UNKNOWN', message } = error as { code?: string; message: string };
-        // Reads wait for nobody, but for the moments in which another process opens or closes the file.
-        const again = code === 'SQLITE_BUSY' && query.sql.startsWith('select') && left > 0;
-        if (!again) throw new KeystoreError(`The keystore failed: ${message}`, code, { cause: error });
-      }
-      await pause(READ_PAUSE_MS);
-    }
-  }
-
-  #run<Row>({ sql, parameters }: CompiledQuery): QueryResult<Row> {
-    let statement = this.#statements.get(sql);
-    if (!statement) {
-      statement = this.#raw.prepare(sql);
-      this.#statements.set(sql, statement);
-    }
-    if (statement.reader) return { rows: statement.all(parameters) as Row[] };
-    const { changes } = statement.run(parameters);
-    return { numAffectedRows: BigInt(changes), rows: [] };
-  }
-
-  // biome-ignore lint/correctness/useYield: required by the interface; nothing here reads row by row
-  async *streamQuery<Row>(): AsyncIterableIterator<QueryResult<Row>> {
-    throw new KeystoreError('The keystore does not stream', 'NOT_SUPPORTED');
+  async destroy(): Promise<void> {
+    await this.#connection.close();
   }
 }

@@ -1,5 +1,5 @@
 import { sql } from 'kysely';
-import { inOneStep, type Store } from './store.ts';
+import { inOneStepAside, type Step, type Store } from './store.ts';
 
 /** What one key consumed in one hour (hours since the epoch, UTC). */
 export type UsageRow = { keyId: string; hour: number; requests: number; refused: number };
@@ -24,8 +24,7 @@ export function monthEndMs(timeMs: number): number {
 }
 
 /**
- * Adds usage to the ledger: all of it, or nothing. SQLite does that while the process waits, so hand it some hundred rows
- * at a time.
+ * Adds usage to the ledger: all of it, or nothing. Other writers wait for it, so hand it some hundred rows at a time.
  *
  * @param rows no two of the same key and hour
  * @param onWritten gets each row once all are committed, with the hour's total over all processes
@@ -35,28 +34,42 @@ export async function recordUsage<Row extends UsageRow>(
   rows: readonly Row[],
   onWritten: (row: Row, totalRequests: number) => void,
 ): Promise<void> {
-  const { rows: totals } = await inOneStep(store, ({ trx }) => upsert(rows).execute(trx));
-  // They come in the order of the rows, which no database promises.
-  const inOrder = rows.every(({ keyId, hour }, i) => {
-    const total = totals[i];
-    return total?.key_id === keyId && total.hour === hour;
+  const byHour = [...Map.groupBy(rows, ({ hour }) => hour)];
+  const totals = await inOneStepAside(store, async (step) => {
+    const ofHours: number[][] = [];
+    for (const [hour, ofHour] of byHour) ofHours.push(await add(step, hour, ofHour));
+    return ofHours;
   });
-  const totalOf = new Map(
-    inOrder ? [] : totals.map(({ key_id, hour, requests }) => [`${key_id} ${hour}`, Number(requests)]),
-  );
-  for (const [i, row] of rows.entries()) {
-    const total = inOrder ? Number(totals[i]?.requests) : totalOf.get(`${row.keyId} ${row.hour}`);
-    onWritten(row, total ?? row.requests);
+  for (const [at, [, ofHour]] of byHour.entries()) {
+    for (const [i, row] of ofHour.entries()) onWritten(row, totals[at]?.[i] ?? row.requests);
   }
 }
 
-/** One statement and one parameter for any number of rows: built of so many values each, it cost more than SQLite's work. */
-function upsert(rows: readonly UsageRow[]) {
-  const values = rows.map(({ keyId, hour, requests, refused }) => [keyId, hour, requests, refused]);
-  return sql<{ key_id: string; hour: number; requests: number | string }>`
+/** Adds what keys consumed in one hour. Returns the total of each in that hour, in the order of the rows. */
+async function add({ trx }: Step, hour: number, rows: readonly UsageRow[]): Promise<number[]> {
+  const { rows: added } = await sql<{ key_id: string; requests: number | string }>`
     insert into usage (key_id, hour, requests, refused)
-    select value ->> 0, value ->> 1, value ->> 2, value ->> 3 from json_each(${JSON.stringify(values)}) where true
-    on conflict (key_id, hour) do update
-      set requests = usage.requests + excluded.requests, refused = usage.refused + excluded.refused
-    returning key_id, hour, requests`;
+    select key, ${hour}, value, 0 from json_each(${object(rows, 'requests')}) where true
+    on conflict (key_id, hour) do update set requests = usage.requests + excluded.requests
+    returning key_id, requests`.execute(trx);
+  const refused = rows.filter((row) => row.refused !== 0);
+  if (refused.length > 0) {
+    await sql`
+      insert into usage (key_id, hour, requests, refused)
+      select key, ${hour}, 0, value from json_each(${object(refused, 'refused')}) where true
+      on conflict (key_id, hour) do update set refused = usage.refused + excluded.refused`.execute(trx);
+  }
+  // They come in the order of the rows, which no database promises.
+  if (rows.every(({ keyId }, i) => added[i]?.key_id === keyId))
+    return added.map(({ requests }) => Number(requests));
+  const totals = new Map(added.map(({ key_id, requests }) => [key_id, Number(requests)]));
+  return rows.map(({ keyId, requests }) => totals.get(keyId) ?? requests);
+}
+
+/**
+ * Counts by key, as JSON. One parameter makes one statement for any number of rows, and SQLite reads plain numbers in it twice
+ * as fast as lists.
+ */
+function object(rows: readonly UsageRow[], what: 'requests' | 'refused'): string {
+  return `{${rows.map((row) => `${JSON.stringify(row.keyId)}:${row[what]}`).join()}}`;
 }

@@ -23,10 +23,13 @@ type TakenRow = UsageRow & { readonly count: Count };
 /** How often counts go to the ledger, at the most, and at the least. A crash loses as much. */
 const FLUSH_MS = 500;
 const MAX_FLUSH_MS = 5000;
-/** Writing takes this part of the time at the most, unless it takes longer than that part of {@link MAX_FLUSH_MS}. */
+/**
+ * Writing takes this part of the time at the most, a little at a time, unless that would take longer than
+ * {@link MAX_FLUSH_MS}: in one go it would hold up requests on a machine with one core.
+ */
 const SHARE = 1 / 40;
-/** Rows written at once. The process waits for them, 2 to 4 ms, and then does everything else before the next. */
-const BATCH = 500;
+/** Rows written at once. Other writers wait for them, some milliseconds. */
+const BATCH = 250;
 
 /** How long a stop goes on trying when the keystore writes nothing. */
 const CLOSE_LIMIT_MS = 400;
@@ -51,6 +54,8 @@ export class UsageRecorder {
   #earlier = new Map<string, Count>();
   #pressing: Count[] = [];
   #flushing: Promise<boolean> | undefined;
+  /** Ends the pauses of the flush that is under way. */
+  #hurry = new AbortController();
   #timer: NodeJS.Timeout;
   #epoch = 0;
   /** When everything is written next, on the clock of `performance.now`. */
@@ -153,21 +158,29 @@ export class UsageRecorder {
 
   /** Adds all counts to the ledger. Never throws; what could not be written stays counted. Returns whether all could. */
   async flush(): Promise<boolean> {
-    // One that is under way may be of the pressing counts only.
-    if (this.#flushing) await this.#flushing;
-    return this.#begin(this.#take());
+    if (this.#flushing) {
+      this.#hurry.abort();
+      // It may be of the pressing counts only.
+      await this.#flushing;
+    }
+    const flushing = this.#begin(this.#take(), true);
+    this.#hurry.abort();
+    return flushing;
   }
 
   #tick(): void {
     if (this.#flushing) return;
-    const all = performance.now() >= this.#nextAt;
-    void this.#begin(all ? this.#take() : this.#takePressing(), all);
+    if (performance.now() >= this.#nextAt) void this.#begin(this.#take(), true);
+    else void this.#begin([], false);
   }
 
-  #begin(rows: TakenRow[], all = true): Promise<boolean> {
-    this.#flushing ??= this.#flush(rows, all).finally(() => {
-      this.#flushing = undefined;
-    });
+  #begin(counts: Count[], all: boolean): Promise<boolean> {
+    if (this.#flushing === undefined) {
+      this.#hurry = new AbortController();
+      this.#flushing = this.#flush(counts, all).finally(() => {
+        this.#flushing = undefined;
+      });
+    }
     return this.#flushing;
   }
 
@@ -182,7 +195,7 @@ export class UsageRecorder {
     }
     const lost = this.#take();
     if (lost.length > 0) {
-      const requests = lost.reduce((sum, row) => sum + row.requests, 0);
+      const requests = lost.reduce((sum, count) => sum + count.requests, 0);
       this.#log.error(
         { keys: lost.length, requests },
         'Usage could not be written before the stop and is lost',
@@ -190,68 +203,97 @@ export class UsageRecorder {
     }
   }
 
-  async #flush(rows: TakenRow[], all: boolean): Promise<boolean> {
-    if (rows.length === 0) {
-      if (all) this.lastFlushedAt = Date.now();
-      return true;
-    }
-    this.#epoch++;
+  /** @param all whether the counts are all there are, and not only the pressing ones, which are written in any case */
+  async #flush(counts: readonly Count[], all: boolean): Promise<boolean> {
+    const begunAt = performance.now();
+    const takenAt = Date.now();
     try {
-      const spent = await this.#write(rows);
+      const spent = await this.#write(counts);
       if (this.#failing) this.#log.info('Usage is written to the ledger again');
       this.#failing = false;
       if (!all) return true;
       // A little early rather than a whole turn of the timer late.
-      this.#nextAt = performance.now() + Math.min(spent / SHARE, MAX_FLUSH_MS) - FLUSH_MS / 2;
-      this.lastFlushedAt = Date.now();
+      this.#nextAt = begunAt + Math.min(spent / SHARE, MAX_FLUSH_MS / 2) - FLUSH_MS / 2;
+      this.lastFlushedAt = takenAt;
       return true;
     } catch (error) {
       this.failures++;
       if (!this.#failing) this.#log.error({ err: error }, 'Usage cannot be written; counting on in memory');
       this.#failing = true;
       return false;
-    } finally {
-      this.#epoch++;
     }
   }
 
-  /** Milliseconds that the ledger took, without the breaths in between. */
-  async #write(rows: TakenRow[]): Promise<number> {
+  /** Milliseconds that the ledger took, without the pauses in between. */
+  async #write(counts: readonly Count[]): Promise<number> {
+    let spent = await this.#writePressing();
+    const longest = MAX_FLUSH_MS / 2 / Math.ceil(counts.length / BATCH);
+    for (let start = 0; start < counts.length; start += BATCH) {
+      const took = await this.#record(counts.slice(start, start + BATCH));
+      spent += took;
+      if (start + BATCH < counts.length) spent += await this.#pause(Math.min(took / SHARE, longest));
+    }
+    return spent;
+  }
+
+  /** Waits, and sees to it that pressing counts do not. Milliseconds that the ledger took meanwhile. */
+  async #pause(ms: number): Promise<number> {
     let spent = 0;
-    for (let start = 0; start < rows.length; start += BATCH) {
-      if (start > 0) await breath();
-      const begun = performance.now();
-      await this.#keystore.recordUsage(rows.slice(start, start + BATCH), (row, totalRequests) => {
+    const until = performance.now() + ms;
+    const { signal } = this.#hurry;
+    for (let left = ms; left > 0 && !signal.aborted; left = until - performance.now()) {
+      await sleep(Math.min(left, FLUSH_MS), undefined, { signal, ref: false }).catch(() => {});
+      if (left >= FLUSH_MS) spent += await this.#writePressing();
+    }
+    // Whatever else there is to do in this process.
+    if (signal.aborted) await breath();
+    return spent;
+  }
+
+  async #writePressing(): Promise<number> {
+    const pressing = this.#pressing;
+    this.#pressing = [];
+    for (const count of pressing) count.pressing = false;
+    let spent = 0;
+    for (let start = 0; start < pressing.length; start += BATCH)
+      spent += await this.#record(pressing.slice(start, start + BATCH));
+    return spent;
+  }
+
+  /** Writes what some counts hold by now. Milliseconds that the ledger took. */
+  async #record(counts: readonly Count[]): Promise<number> {
+    const rows = counts.filter(isNotEmpty).map(rowOf);
+    if (rows.length === 0) return 0;
+    const begun = performance.now();
+    this.#epoch++;
+    try {
+      await this.#keystore.recordUsage(rows, (row, totalRequests) => {
         const { count } = row;
         count.requests -= row.requests;
         count.refused -= row.refused;
         this.#onWritten(count.chain, row, totalRequests);
       });
-      this.#writtenAt = performance.now();
-      spent += this.#writtenAt - begun;
+    } finally {
+      this.#epoch++;
     }
-    return spent;
+    this.#writtenAt = performance.now();
+    return this.#writtenAt - begun;
   }
 
-  /** The rows to write, each with the count that it will be taken from. */
-  #take(): TakenRow[] {
-    const rows: TakenRow[] = [];
-    const dirty: Count[] = [];
+  /** The counts to write. */
+  #take(): Count[] {
+    const taken: Count[] = [];
     for (const count of this.#dirty) {
-      count.pressing = false;
-      if (isNotEmpty(count)) {
-        rows.push(rowOf(count));
-        dirty.push(count);
-      } else {
+      if (isNotEmpty(count)) taken.push(count);
+      else {
         count.dirty = false;
         if (this.#earlier.size > 0 && this.#earlier.delete(placeOf(count.keyId, count.hour)))
           count.over = true;
       }
     }
-    this.#dirty = dirty;
-    this.#pressing = [];
+    this.#dirty = taken.slice();
     this.#forgetPastHours();
-    return rows;
+    return taken;
   }
 
   /** Counts stay for their hour: most keys that are used are used again, and a count costs more to make than to keep. */
@@ -263,13 +305,6 @@ export class UsageRecorder {
       count.over = true;
       this.#current.delete(keyId);
     }
-  }
-
-  #takePressing(): TakenRow[] {
-    const pressing = this.#pressing;
-    this.#pressing = [];
-    for (const count of pressing) count.pressing = false;
-    return pressing.filter(isNotEmpty).map(rowOf);
   }
 }
 

@@ -167,6 +167,32 @@ describe('the usage recorder', () => {
     expect(await used(far.id)).toBe(2);
   });
 
+  it('writes many counts a little at a time, what other processes have to know soon before the rest, and all at once when asked', async () => {
+    const { facts } = await keystoreWithKeys(1);
+    const chains = new Chains(1000);
+    const keys = Array.from({ length: 700 }, (_, i) =>
+      chains.keyOf({ ...(facts[0] as Key), id: `key${i}`, rootId: `key${i}` }, undefined),
+    );
+    const [pressing] = keys as [Key];
+    const quotas = new Quotas();
+    const written: string[][] = [];
+    const usage = recorder(async (rows, onWritten) => {
+      written.push(rows.map(({ keyId }) => keyId));
+      // So that a pause follows that is long enough to see what happens in it.
+      await sleep(50);
+      for (const row of rows) onWritten(row, row.requests);
+    }, quotas);
+    for (const key of keys) usage.count(key, true, NOVEMBER);
+    await vi.waitFor(() => expect(written).toHaveLength(1), { timeout: 10_000 });
+    quotas.spend(pressing, monthly(2), NOVEMBER);
+    usage.count(pressing, true, NOVEMBER);
+    await vi.waitFor(() => expect(written.length).toBeGreaterThan(1), { timeout: 10_000 });
+    expect(written[1]).toEqual([pressing.id]);
+    expect(await usage.flush()).toBe(true);
+    expect(written.flat().sort()).toEqual([pressing.id, ...keys.map(({ id }) => id)].sort());
+    await usage.close();
+  });
+
   it('a stop goes on for as long as the keystore writes', async () => {
     const { keystore, facts } = await keystoreWithKeys(1);
     let rows = 0;
