@@ -4,7 +4,7 @@ import { isPreflight, preflightHeaders } from './answers/cors.ts';
 import { withoutMethodOverrides } from './answers/method-override.ts';
 import { answerProblem, answerRefused, send } from './answers/refusal.ts';
 import type { Decide } from './decision/decide.ts';
-import type { Decision, Refused } from './decision/decision.ts';
+import type { Decision } from './decision/decision.ts';
 import type { Arrivals } from './listener/arrivals.ts';
 import { closeAfter, type Exchange } from './listener/exchange.ts';
 import { formFault } from './listener/form.ts';
@@ -49,8 +49,26 @@ export function createRequestListener(options: RequestOptions) {
   const { arrivals, decide, routes, forwarder, now } = options;
 
   function refuse(exchange: Exchange, code: ProblemCode, detail?: string, headers?: string[]): void {
-    answerProblem(exchange, code, detail, {}, headers);
-    options.onRefused(exchange, code);
+    whenRead(exchange, () => {
+      answerProblem(exchange, code, detail, {}, headers);
+      options.onRefused(exchange, code);
+    });
+  }
+
+  /**
+   * Answers without the body. What is here already of one in chunks has not been read yet; when that is all of it, the
+   * connection can go on.
+   */
+  function whenRead(exchange: Exchange, answerNow: () => void): void {
+    const { req, head } = exchange;
+    if (!head.hasBody || head.contentLength !== null || req.complete) {
+      answerNow();
+      return;
+    }
+    setImmediate(() => {
+      if (exchange.res.destroyed) options.onClientGone(exchange);
+      else answerNow();
+    });
   }
 
   function decideAndForward(exchange: Exchange, route: Route): void {
@@ -88,20 +106,10 @@ export function createRequestListener(options: RequestOptions) {
       forwarder.forward(exchange, route, decision);
       return;
     }
-    const { req, head } = exchange;
-    // What is here already of a body has not been read yet; when that is all of it, the connection can go on.
-    if (head.hasBody && head.contentLength === null && !req.complete)
-      setImmediate(refused, exchange, decision);
-    else refused(exchange, decision);
-  }
-
-  function refused(exchange: Exchange, decision: Refused): void {
-    if (exchange.res.destroyed) {
-      options.onClientGone(exchange);
-      return;
-    }
-    answerRefused(exchange, decision);
-    options.onRefused(exchange, decision.code);
+    whenRead(exchange, () => {
+      answerRefused(exchange, decision);
+      options.onRefused(exchange, decision.code);
+    });
   }
 
   /** What the route says of any request, whoever sends it; then what it says of this one. */

@@ -93,5 +93,21 @@ export function foundCases(key: string): FoundCase[] {
       statuses: [429, 501],
       upstream: [],
     },
+    {
+      // Whether its connection went on depended on whether its body had been read by the time it was refused.
+      name: 'a refused request, and right behind it one with a body in chunks that is refused for its head',
+      fuzzCase: {
+        messages: [
+          [
+            `POST /%2e%2e/x HTTP/1.1\r\nHost: h\r\nX-API-Key: wrong\r\nContent-Length: 4\r\n\r\nbody` +
+              `POST /second HTTP/1.1\r\n${lines}Upgrade: websocket\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n`,
+          ],
+        ],
+        answers: [{ pieces: [plain('ok')], after: 'keep' }],
+        leave: 'no',
+      },
+      statuses: [429, 501, 200],
+      upstream: [],
+    },
   ];
 }

@@ -221,34 +221,38 @@ function withoutIds(request: string): string {
 
 /** What a client got, without what differs from one time to the next, and without where chunks were cut. */
 export function comparable(received: string): string {
-  const plain = received
+  return putTogether(received)
     .replace(UUID, 'ID')
     .replace(/\r\nRetry-After: \d+/g, '\r\nRetry-After: n')
     .replace(/\r\nDate: \w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT/g, '\r\nDate: then');
+}
+
+/** Answers, their bodies without the chunks they came in. */
+function putTogether(received: string): string {
   let text = '';
   let at = 0;
-  while (at < plain.length) {
-    const end = plain.indexOf('\r\n\r\n', at);
+  while (at < received.length) {
+    const end = received.indexOf('\r\n\r\n', at);
     if (end < 0) break;
-    const head = plain.slice(at, end + 4);
+    const head = received.slice(at, end + 4);
     text += head;
     at = end + 4;
     if (!/\r\ntransfer-encoding: chunked/i.test(head)) {
-      const next = plain.indexOf('HTTP/1.1 ', at);
-      text += plain.slice(at, next < 0 ? undefined : next);
-      at = next < 0 ? plain.length : next;
+      const next = received.indexOf('HTTP/1.1 ', at);
+      text += received.slice(at, next < 0 ? undefined : next);
+      at = next < 0 ? received.length : next;
       continue;
     }
-    const body = chunkedBody(plain, at);
+    const body = chunkedBody(received, at);
     if (body === null) {
-      text += unchunked(plain.slice(at));
-      at = plain.length;
+      text += unchunked(received.slice(at));
+      at = received.length;
     } else {
       text += body.text;
       at = body.end;
     }
   }
-  return text + plain.slice(at);
+  return text + received.slice(at);
 }
 
 /** A body whose chunks end too early, put together as far as it came. */
