@@ -209,8 +209,11 @@ export class UsageRecorder {
     const takenAt = Date.now();
     try {
       const spent = await this.#write(counts);
-      if (this.#failing) this.#log.info('Usage is written to the ledger again');
-      this.#failing = false;
+      // A turn in which there was nothing to write says nothing of the ledger.
+      if (this.#failing && spent > 0) {
+        this.#log.info('Usage is written to the ledger again');
+        this.#failing = false;
+      }
       if (!all) return true;
       // A little early rather than a whole turn of the timer late.
       this.#nextAt = begunAt + Math.min(spent / SHARE, MAX_FLUSH_MS / 2) - FLUSH_MS / 2;

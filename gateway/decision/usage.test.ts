@@ -193,6 +193,38 @@ describe('the usage recorder', () => {
     await usage.close();
   });
 
+  it('says that usage is written again when it is, not when there was nothing to write', async () => {
+    const { facts } = await keystoreWithKeys(1);
+    const [key] = facts as [Key];
+    const said: string[] = [];
+    const saidBefore: string[][] = [];
+    let written = 0;
+    const usage = new UsageRecorder({
+      log: createLogger({ level: 'info', destination: { write: (line) => said.push(JSON.parse(line).msg) } }),
+      onWritten: () => {
+        written++;
+      },
+      // The next write of everything is some seconds away: until then, only what presses is written.
+      isPressing: () => saidBefore.length === 1,
+      keystore: {
+        recordUsage: async (rows, onWritten) => {
+          saidBefore.push([...said]);
+          if (saidBefore.length === 2) throw new KeystoreError('disk I/O error', 'SQLITE_IOERR');
+          await sleep(100);
+          for (const row of rows) onWritten(row, row.requests);
+        },
+      },
+    });
+    usage.count(key, true, NOVEMBER);
+    await vi.waitFor(() => expect(written).toBe(1), { timeout: 10_000 });
+    usage.count(key, true, NOVEMBER);
+    await vi.waitFor(() => expect(saidBefore).toHaveLength(3), { timeout: 10_000 });
+    const failed = 'Usage cannot be written; counting on in memory';
+    expect(saidBefore[2]).toEqual([failed]);
+    await usage.close();
+    expect(said).toEqual([failed, 'Usage is written to the ledger again']);
+  });
+
   it('a stop goes on for as long as the keystore writes', async () => {
     const { keystore, facts } = await keystoreWithKeys(1);
     let rows = 0;
