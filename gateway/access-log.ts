@@ -8,6 +8,8 @@ import type { Outcome } from './metrics.ts';
 /** Lines are gathered for this long, or until there are so many characters of them, and written in one piece. */
 const GATHER_MS = 200;
 const GATHER_CHARACTERS = 32 * 1024;
+/** What a pipe takes in one piece, whoever else writes to it (PIPE_BUF of Linux). */
+const PIPE_BYTES = 4096;
 /** Bytes that may wait for a disk or a pipe that does not take them. What comes on top is dropped and counted. */
 const MAX_WAITING = 16 * 1024 * 1024;
 const FAILURE_LOG_MS = 60_000;
@@ -50,6 +52,7 @@ export class AccessLog {
   readonly #timer: NodeJS.Timeout;
   /** Whether there is a file that can be opened anew: what writes to a stream, or has stopped, throws when it is asked to. */
   #reopens: boolean;
+  readonly #gather: number;
   #batch = '';
   #failedAt = Number.NEGATIVE_INFINITY;
   #at = 0;
@@ -59,11 +62,13 @@ export class AccessLog {
 
   /**
    * @param to a file, readable by its owner only, or `stdout`
+   * @param shared whether other processes write to the same, so that no line may be written in two pieces
    * @throws the system's error when the file cannot be opened
    */
-  constructor(to: string, log: Logger) {
+  constructor(to: string, log: Logger, shared = false) {
     this.#log = log;
     this.#reopens = to !== 'stdout';
+    this.#gather = shared ? PIPE_BYTES : GATHER_CHARACTERS;
     // Opened later, its failure would be one line in a log; a start on a path that cannot be written is a mistake.
     if (to !== 'stdout') {
       mkdirSync(dirname(to), { recursive: true });
@@ -73,6 +78,7 @@ export class AccessLog {
       ...(to === 'stdout' ? { dest: 1 } : { dest: to, mode: 0o600 }),
       sync: false,
       maxLength: MAX_WAITING,
+      ...(shared && { maxWrite: PIPE_BYTES }),
     });
     this.#destination.on('error', (error: Error) => this.#failed(error));
     this.#destination.on('drop', (batch: string) => {
@@ -87,13 +93,14 @@ export class AccessLog {
   add({ arrival, status, outcome, route, keyId, code, milliseconds }: Line): void {
     const { method, path, head, requestId, address } = arrival;
     const trace = traceOf(head);
-    this.#batch +=
+    const line =
       `{"time":"${this.#now()}","request_id":${quoted(requestId)},"address":"${address}","method":"${method}"` +
       `,"host":${quoted(head.host)},"path":${quoted(path)},"status":${status},"outcome":"${outcome}"` +
       `${route === null ? '' : `,"route":${JSON.stringify(route)}`}${keyId === null ? '' : `,"key":"${keyId}"`}` +
       `${code === null ? '' : `,"code":"${code}"`}${trace === '' ? '' : `,"trace_id":"${trace}"`}` +
       `,"ms":${Math.round(milliseconds * 10) / 10}}\n`;
-    if (this.#batch.length > GATHER_CHARACTERS) this.#write();
+    if (this.#batch.length + line.length > this.#gather) this.#write();
+    this.#batch += line;
   }
 
   /** Opens the file anew, after a log rotation moved it away. Nothing to do where there is no file, or after a stop. */

@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { expect, it } from 'vitest';
+import { expect, it, vi } from 'vitest';
 
 /** Reads 2 GiB into buffers beside a heap with something in it; prints how often all garbage was collected. */
 const PROGRAM = `
@@ -27,7 +27,10 @@ async function majorCollections(how: 'with' | 'without'): Promise<number> {
 }
 
 it('what is read into buffers does not have the whole heap searched for garbage again and again', async () => {
-  const without = await majorCollections('without');
-  expect(without).toBeGreaterThan(1);
-  expect(await majorCollections('with')).toBeLessThan(without);
+  // Mostly a quarter of them; a machine that is busy with other things has been seen to make it as many, once.
+  await vi.waitFor(async () => {
+    const without = await majorCollections('without');
+    expect(without).toBeGreaterThan(1);
+    expect(await majorCollections('with')).toBeLessThanOrEqual(without / 2);
+  });
 });

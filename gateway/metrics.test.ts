@@ -1,5 +1,6 @@
 import { afterEach, expect, it } from 'vitest';
 import { closeAll, startTestGateway } from '../test/gateways.ts';
+import { outcomeOf } from './metrics.ts';
 
 afterEach(closeAll);
 
@@ -45,6 +46,17 @@ it('counts requests by what became of them, and refusals by their code', async (
   expect(await figures(gateway.internalUrl, 'tollgate_gateway_refusals_total')).toEqual({
     'tollgate_gateway_refusals_total{code="missing_key"}': 1,
   });
+  const seconds = await figures(gateway.internalUrl, 'tollgate_gateway_request_seconds');
+  expect(seconds.tollgate_gateway_request_seconds_count).toBe(4);
+  expect(seconds.tollgate_gateway_request_seconds_sum).toBeGreaterThan(0);
   const text = await (await fetch(`${gateway.internalUrl}/metrics`)).text();
   expect(text).not.toContain(id);
+});
+
+it('takes what is ours for a failure, and a stop that was asked for not', () => {
+  expect(
+    (
+      ['rate_limited', 'invalid_key', 'stopping', 'overloaded', 'upstream_timeout', 'internal_error'] as const
+    ).map(outcomeOf),
+  ).toEqual(['refused', 'refused', 'refused', 'failed', 'failed', 'failed']);
 });

@@ -1,5 +1,7 @@
-import { Counter, Gauge, type Histogram, Registry } from 'prom-client';
-import type { ProblemCode } from '../shared/problems.ts';
+import { type Aggregator, Counter, Gauge, Registry } from 'prom-client';
+import type { TrafficKind } from '../keystore/keystore.ts';
+import { type ProblemCode, problemStatus } from '../shared/problems.ts';
+import { Seconds } from './seconds.ts';
 
 /**
  * What became of a request: it reached the upstream, a proxy was told to let it pass, it was refused, it was answered
@@ -8,17 +10,20 @@ import type { ProblemCode } from '../shared/problems.ts';
 export const OUTCOMES = ['forwarded', 'verified', 'refused', 'answered', 'failed'] as const;
 export type Outcome = (typeof OUTCOMES)[number];
 
-/** Seconds. */
-const UPSTREAM_BOUNDS = [
-  0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60,
-] as const;
+/** What became of a request that was answered with a problem. A stop that was asked for is no failure. */
+export function outcomeOf(code: ProblemCode): 'refused' | 'failed' {
+  return problemStatus(code) >= 500 && code !== 'stopping' ? 'failed' : 'refused';
+}
 
 /** Figures that other parts keep anyway and that are read when somebody asks. */
 export type Sources = {
   identify: { hits: number; misses: number };
+  facts: { stale: number };
+  keystore: { changes: { healthy: boolean } };
   queue: { depth: number; running: number };
   usage: { failures: number; lastFlushedAt: number };
   arrivals: { inFlight: number };
+  refusals: { written: number; dropped: number };
 };
 
 /** The gateway's metrics. Counting a request is one addition; everything else happens when Prometheus asks. */
@@ -26,14 +31,13 @@ export class Metrics {
   readonly registry = new Registry();
   readonly #requests = new Float64Array(OUTCOMES.length * 6);
   readonly #refusals = new Map<ProblemCode, number>();
-  /** How many answers began within each bound, and after the last one; not summed up yet. */
-  readonly #upstream = new Float64Array(UPSTREAM_BOUNDS.length + 1);
-  #upstreamSeconds = 0;
+  readonly #upstream = new Seconds();
+  readonly #whole = new Seconds();
 
   constructor(sources: Sources) {
     const { registry } = this;
     const requests = this.#requests;
-    const refusals = this.#refusals;
+    const codes = this.#refusals;
     new Counter({
       name: 'tollgate_gateway_requests_total',
       help: 'Requests, by what became of them and the class of the status answered.',
@@ -42,14 +46,7 @@ export class Metrics {
       collect() {
         this.reset();
         for (const [i, count] of requests.entries()) {
-          if (count > 0)
-            this.inc(
-              {
-                outcome: OUTCOMES[Math.floor(i / 6)] as Outcome,
-                status: i % 6 === 0 ? 'none' : `${i % 6}xx`,
-              },
-              count,
-            );
+          if (count > 0) this.inc({ outcome: outcomeAt(i), status: statusAt(i) }, count);
         }
       },
     });
@@ -60,14 +57,19 @@ export class Metrics {
       registers: [registry],
       collect() {
         this.reset();
-        for (const [code, count] of refusals) this.inc({ code }, count);
+        for (const [code, count] of codes) this.inc({ code }, count);
       },
     });
-    // The library's own histogram makes objects at each observation; this one is put together when somebody asks.
-    registry.registerMetric({
-      name: 'tollgate_gateway_upstream_seconds',
-      get: async () => this.#upstreamHistogram(),
-    } as unknown as Histogram);
+    this.#upstream.register(
+      registry,
+      'tollgate_gateway_upstream_seconds',
+      'Time from forwarding a request to the first byte of the upstream’s answer.',
+    );
+    this.#whole.register(
+      registry,
+      'tollgate_gateway_request_seconds',
+      'Time from a request’s head to the end of its answer, whatever became of it.',
+    );
     const count = (name: string, help: string, read: () => number) =>
       new Counter({
         name,
@@ -78,16 +80,29 @@ export class Metrics {
           this.inc(read());
         },
       });
-    const gauge = (name: string, help: string, read: () => number) =>
+    /** @param together what several processes say together */
+    const gauge = (name: string, help: string, read: () => number, together: Aggregator = 'sum') =>
       new Gauge({
         name,
         help,
+        aggregator: together,
         registers: [registry],
         collect() {
           this.set(read());
         },
       });
-    const { identify, queue, usage, arrivals } = sources;
+    const { identify, facts, keystore, queue, usage, arrivals, refusals } = sources;
+    gauge(
+      'tollgate_gateway_keystore_up',
+      'Whether the keystore answers (1), or keys are known from memory only (0).',
+      () => (keystore.changes.healthy ? 1 : 0),
+      'min',
+    );
+    count(
+      'tollgate_gateway_stale_key_uses_total',
+      'Keys used as they were last known, as the keystore was away.',
+      () => facts.stale,
+    );
     gauge(
       'tollgate_gateway_requests_in_flight',
       'Requests being worked on, or waiting for their turn.',
@@ -98,13 +113,32 @@ export class Metrics {
     gauge('tollgate_gateway_hash_queue_depth', 'Argon2 runs waiting.', () => queue.depth);
     gauge('tollgate_gateway_hash_running', 'Argon2 runs under way.', () => queue.running);
     count('tollgate_gateway_usage_flush_failures_total', 'Failed writes of usage.', () => usage.failures);
-    gauge('tollgate_gateway_usage_flush_lag_seconds', 'Time since all usage was in the ledger.', () =>
-      Math.max(0, (Date.now() - usage.lastFlushedAt) / 1000),
+    gauge(
+      'tollgate_gateway_usage_flush_lag_seconds',
+      'Time since all usage was in the ledger.',
+      () => Math.max(0, (Date.now() - usage.lastFlushedAt) / 1000),
+      'max',
+    );
+    count(
+      'tollgate_gateway_refusals_written_total',
+      'Refusals written down, for `why`.',
+      () => refusals.written,
+    );
+    count(
+      'tollgate_gateway_refusals_dropped_total',
+      'Refusals that were too many to write down.',
+      () => refusals.dropped,
     );
   }
 
-  /** Counts a request that is over. @param status 0 when the client was gone before there was one */
-  answered(outcome: Outcome, status: number): void {
+  /**
+   * Counts a request that is over.
+   *
+   * @param status 0 when the client was gone before there was one
+   * @param seconds from its head to its end
+   */
+  answered(outcome: Outcome, status: number, seconds: number): void {
+    this.#whole.observe(seconds);
     const i = OUTCOMES.indexOf(outcome) * 6 + Math.min(5, Math.trunc(status / 100));
     this.#requests[i] = (this.#requests[i] as number) + 1;
   }
@@ -116,29 +150,22 @@ export class Metrics {
 
   /** @param seconds from forwarding to the first byte of the answer */
   upstreamAnswered(seconds: number): void {
-    let i = 0;
-    while (i < UPSTREAM_BOUNDS.length && seconds > (UPSTREAM_BOUNDS[i] as number)) i++;
-    this.#upstream[i] = (this.#upstream[i] as number) + 1;
-    this.#upstreamSeconds += seconds;
+    this.#upstream.observe(seconds);
   }
 
-  #upstreamHistogram() {
-    const name = 'tollgate_gateway_upstream_seconds';
-    let count = 0;
-    const buckets = [...this.#upstream].map((within, i) => {
-      count += within;
-      return { metricName: `${name}_bucket`, labels: { le: UPSTREAM_BOUNDS[i] ?? '+Inf' }, value: count };
-    });
-    return {
-      name,
-      help: 'Time from forwarding a request to the first byte of the upstream’s answer.',
-      type: 'histogram',
-      aggregator: 'sum',
-      values: [
-        ...buckets,
-        { metricName: `${name}_sum`, labels: {}, value: this.#upstreamSeconds },
-        { metricName: `${name}_count`, labels: {}, value: count },
-      ],
-    };
+  /** All that was counted of requests since the start, as the keystore keeps it. */
+  *counts(): Generator<{ what: TrafficKind; name: string; count: number }> {
+    for (const [i, count] of this.#requests.entries())
+      if (count > 0) yield { what: 'requests', name: `${outcomeAt(i)} ${statusAt(i)}`, count };
+    for (const [name, count] of this.#refusals) yield { what: 'refusals', name, count };
+    for (const { bucket, count } of this.#upstream.counts()) yield { what: 'answers', name: bucket, count };
   }
+}
+
+function outcomeAt(i: number): Outcome {
+  return OUTCOMES[Math.floor(i / 6)] as Outcome;
+}
+
+function statusAt(i: number): string {
+  return i % 6 === 0 ? 'none' : `${i % 6}xx`;
 }

@@ -16,6 +16,9 @@ import type { Forwarder } from './upstream/forward.ts';
 /** Paths the gateway answers itself; all others are the upstream's. */
 const OWN_PATHS: readonly string[] = ['/whoami', '/quota', '/health', '/ready'];
 
+/** What is known of a refusal beside its code. */
+export type RefusedBecause = { key?: { id: string } | null; detail?: string | undefined };
+
 /** Whether the gateway answers a path itself. */
 export function isOwnPath(path: string): boolean {
   return OWN_PATHS.includes(path);
@@ -31,7 +34,7 @@ export type RequestOptions = {
   /** Called for each preflight, which is answered here. */
   onAnswered(exchange: Exchange, status: number): void;
   /** Called for each request that is answered here with a problem. */
-  onRefused(exchange: Exchange, code: ProblemCode): void;
+  onRefused(exchange: Exchange, code: ProblemCode, more?: RefusedBecause): void;
   /** Called for each request whose client left before it was decided on. */
   onClientGone(exchange: Exchange): void;
   /** Called when something unforeseen was thrown. */
@@ -51,7 +54,7 @@ export function createRequestListener(options: RequestOptions) {
   function refuse(exchange: Exchange, code: ProblemCode, detail?: string, headers?: string[]): void {
     whenRead(exchange, () => {
       answerProblem(exchange, code, detail, {}, headers);
-      options.onRefused(exchange, code);
+      options.onRefused(exchange, code, { detail });
     });
   }
 
@@ -108,7 +111,7 @@ export function createRequestListener(options: RequestOptions) {
     }
     whenRead(exchange, () => {
       answerRefused(exchange, decision);
-      options.onRefused(exchange, decision.code);
+      options.onRefused(exchange, decision.code, decision);
     });
   }
 

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { getHeapStatistics } from 'node:v8';
+import type { Registry } from 'prom-client';
 import type { Keystore } from '../keystore/keystore.ts';
 import { type Config, urlHost } from '../shared/config.ts';
 import type { Logger } from '../shared/log.ts';
@@ -9,6 +10,8 @@ import { createEndpoints } from './answers/endpoints.ts';
 import { answerProblem } from './answers/refusal.ts';
 import { weighBuffersWithHeap } from './buffer-accounting.ts';
 import { BadKeys } from './decision/bad-keys.ts';
+import { registerCounterMetrics } from './decision/counter-metrics.ts';
+import type { CounterServer } from './decision/counter-server.ts';
 import { createDecide } from './decision/decide.ts';
 import { FactsCache } from './decision/facts-cache.ts';
 import { FirstUses } from './decision/first-uses.ts';
@@ -17,35 +20,41 @@ import { Identify } from './decision/identify.ts';
 import { KeyStanding } from './decision/key-standing.ts';
 import { MemoryWindows } from './decision/limits.ts';
 import { Quotas } from './decision/quota.ts';
+import { SharedWindows } from './decision/shared-windows.ts';
 import { release } from './decision/spending.ts';
 import { UnderWay } from './decision/under-way.ts';
 import { UsageRecorder } from './decision/usage-recorder.ts';
 import { createLane } from './fast-lane/create-lane.ts';
+import { UpstreamLinks } from './links/upstream-links.ts';
+import { Acceptors, listen } from './listener/acceptors.ts';
 import { Arrivals } from './listener/arrivals.ts';
 import { MalformedBody } from './listener/connection-fault.ts';
 import { registerConnectionMetrics } from './listener/connection-metrics.ts';
 import { Connections } from './listener/connections.ts';
 import type { Exchange } from './listener/exchange.ts';
 import {
+  connectionOptions,
   countConnections,
   createListener,
   LISTENER_LIMITS,
   type ListenerLimits,
-  listen,
   stopListening,
 } from './listener/listener.ts';
-import { Metrics, type Outcome } from './metrics.ts';
-import { createRequestListener } from './request.ts';
+import { Metrics, type Outcome, outcomeOf } from './metrics.ts';
+import { RefusalRecorder } from './refusal-recorder.ts';
+import { createRequestListener, type RefusedBecause } from './request.ts';
 import type { RouteSpec } from './routes/route-spec.ts';
 import { Routes } from './routes/routes.ts';
 import { configuredRoutes } from './routes/routes-file.ts';
 import { RoutesReload, registerReloadMetrics } from './routes/routes-reload.ts';
+import { TrafficRecorder } from './traffic-recorder.ts';
 import { type ForwardEvents, Forwarder } from './upstream/forward.ts';
 import type { ForwardFailure } from './upstream/forward-failure.ts';
 import { registerUpstreamMetrics } from './upstream/upstream-metrics.ts';
 import { createInternalServer, stopInternal } from './verify/internal.ts';
 import { createVerify } from './verify/verify.ts';
 import { WebSockets } from './websockets/websockets.ts';
+import { createWhy } from './why.ts';
 
 /** A gateway that is listening. */
 export type Gateway = {
@@ -57,6 +66,8 @@ export type Gateway = {
   reopenLogs(): void;
   /** Puts the routes file into force as it is now. A bad one changes nothing and is logged. */
   reloadRoutes(): void;
+  /** What this process has counted, metric by metric. */
+  figures(): ReturnType<Registry['getMetricsAsJSON']>;
   /** Stops accepting, lets requests under way finish, writes all usage. At most `DRAIN_SECONDS`, and one more. */
   close(): Promise<void>;
 };
@@ -73,7 +84,16 @@ export type GatewayOptions = {
   /** Milliseconds since the epoch. */
   now?: () => number;
   queue?: HashQueue;
+  /** Where this process is one of several that are one gateway. */
+  workers?: {
+    /** What counts limits for all of them; `null`: the Redis of the configuration. */
+    counter: CounterServer | null;
+    /** The metrics of all of them, in the format of Prometheus. */
+    metrics(): Promise<string>;
+  };
   listenerLimits?: ListenerLimits;
+  /** `false`: what `node:http` reads goes over undici's connections only. Else as {@link OTHERWISE_MS}. For tests that compare. */
+  overLinks?: false | { otherwiseMs: number };
 };
 
 /**
@@ -83,6 +103,10 @@ export type GatewayOptions = {
 const MAX_KEYS = Math.min(2_000_000, Math.floor(getHeapStatistics().heap_size_limit / 2 / 1640));
 /** What proxies ask is answered at once, unless it waits for Argon2. */
 const INTERNAL_STOP_MS = 1000;
+/** How often time-outs of our own connections are looked after. */
+const SWEEP_MS = 250;
+/** For so long after an answer that is not plain, in chunks say, what `node:http` reads goes there over undici's connections. */
+const OTHERWISE_MS = 10_000;
 
 /** Puts the gateway together and starts it. @throws the system's error when a port cannot be had */
 export async function startGateway(options: GatewayOptions): Promise<Gateway> {
@@ -113,6 +137,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   const facts = new FactsCache({
     keystore,
     capacity: MAX_KEYS,
+    graceMs: config.keystoreGraceMs,
     now,
     usageEpoch: () => usage.epoch,
     onRead: (key, epoch) => quotas.learn(key, epoch === usage.epoch && epoch % 2 === 0),
@@ -127,12 +152,19 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     capacity: MAX_KEYS,
     log,
   });
+  const counterServer =
+    options.workers?.counter ?? (config.redisUrl === null ? null : await redisCounter(config.redisUrl, log));
+  const windowsOf = (what: 'requests' | 'messages') =>
+    counterServer === null
+      ? new MemoryWindows(what)
+      : new SharedWindows(what, counterServer, config.limitsWithoutRedis);
+  const windows = windowsOf('requests');
   const decide = createDecide({
     identify,
     plans: config.plans,
     counters: {
-      windows: new MemoryWindows(),
-      messages: new MemoryWindows('messages'),
+      windows,
+      messages: windowsOf('messages'),
       quotas,
       usage,
       underWay,
@@ -152,23 +184,29 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     maxConnectionsPerAddress,
   });
   const arrivals = new Arrivals(connections, config.trustedProxies);
-  const metrics = new Metrics({ identify, queue, usage, arrivals });
+  const refusals = new RefusalRecorder({ keystore, log });
+  const metrics = new Metrics({ identify, facts, keystore, queue, usage, arrivals, refusals });
+  const traffic = new TrafficRecorder({ keystore, metrics, log, now });
   registerUpstreamMetrics(metrics.registry, routes);
+  if (counterServer !== null && windows instanceof SharedWindows)
+    registerCounterMetrics(metrics.registry, counterServer, windows);
   const reload =
     config.routesFile === null
       ? null
       : new RoutesReload({ file: config.routesFile, read: readRoutes, routes, log });
   if (reload !== null) registerReloadMetrics(metrics.registry, reload);
-  const accessLog = config.accessLog === null ? null : new AccessLog(config.accessLog, log);
+  const accessLog =
+    config.accessLog === null ? null : new AccessLog(config.accessLog, log, options.workers !== undefined);
 
   /** Every request ends here, once. What went wrong on our side is a line in the log; the rest only when asked for. */
   const account = (
     arrival: Logged,
     outcome: Outcome,
     status: number,
-    { keyId = null, code = null }: { keyId?: string | null; code?: ProblemCode | null },
+    { keyId = null, code = null, detail = null }: Ending,
   ) => {
-    metrics.answered(outcome, status);
+    metrics.answered(outcome, status, (performance.now() - arrival.startedAt) / 1000);
+    if (code !== null) refusals.note(arrival, keyId, code, detail);
     if (accessLog !== null) {
       const milliseconds = performance.now() - arrival.startedAt;
       accessLog.add({
@@ -185,31 +223,28 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     if (!log.isLevelEnabled(level)) return;
     const ms = Math.round(performance.now() - arrival.startedAt);
     const { method, path, requestId } = arrival;
-    log[level]({ requestId, method, path, status, outcome, keyId, code, ms }, 'request');
+    log[level]({ request_id: requestId, method, path, status, outcome, keyId, code, ms }, 'request');
   };
-  const over = (
-    exchange: Exchange,
-    outcome: Outcome,
-    status: number,
-    more: { keyId?: string | null; code?: ProblemCode },
-  ) => {
+  const over = (exchange: Exchange, outcome: Outcome, status: number, more: Ending) => {
     arrivals.leave(exchange);
     if (exchange.allowed !== null) release(exchange.allowed);
     account(exchange, outcome, status, more);
   };
-  const onRefused = (exchange: Exchange, code: ProblemCode) => {
+  const onRefused = (exchange: Exchange, code: ProblemCode, more: RefusedBecause = {}) => {
     const status = problemStatus(code);
     metrics.refused(code);
-    over(exchange, status >= 500 && code !== 'stopping' ? 'failed' : 'refused', status, { code });
+    const keyId = (more.key ?? exchange.allowed?.key)?.id ?? null;
+    const ending = { code, keyId, detail: more.detail ?? null };
+    over(exchange, outcomeOf(code), status, ending);
   };
   const onClientGone = (exchange: Exchange) => over(exchange, 'forwarded', 0, {});
   const onBug = ({ requestId, path }: Logged, error: unknown) => {
-    log.error({ err: error, requestId, path }, 'A request failed here');
+    log.error({ err: error, request_id: requestId, path }, 'A request failed here');
   };
   const onForwardFailed = (exchange: Exchange, failure: ForwardFailure, error: Error) => {
     const code = error instanceof MalformedBody ? error.code : PROBLEM_OF_FAILURE[failure];
     if (failure !== 'malformed_body') {
-      log.warn({ err: error, requestId: exchange.requestId, path: exchange.path, code }, 'Upstream failed');
+      log.warn({ err: error, request_id: exchange.requestId, path: exchange.path, code }, 'Upstream failed');
     }
     const { retryAfterSeconds } = error as Error & { retryAfterSeconds?: number };
     const retryAfter = retryAfterSeconds === undefined ? [] : ['Retry-After', `${retryAfterSeconds}`];
@@ -228,15 +263,21 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     standing: new KeyStanding({ facts, plans: config.plans, now }),
     now,
   });
-  const forwarder = new Forwarder(forwardEvents, websockets);
+  const links = new UpstreamLinks({
+    sweepMs: Math.min(SWEEP_MS, limits.checkMs),
+    otherwiseMs: options.overLinks ? options.overLinks.otherwiseMs : OTHERWISE_MS,
+  });
+  const forwarder = new Forwarder(forwardEvents, websockets, options.overLinks === false ? null : links);
   const own = createEndpoints({
     decide,
     keystore,
     stopping: () => stopping,
+    inGrace: (at) => facts.isInGrace(at),
     onAnswered: (exchange, status) => over(exchange, 'answered', status, {}),
     onRefused,
     now,
     log,
+    instance: { service: 'gateway', publicUrl: config.publicGatewayUrl, serverSecret: config.serverSecret },
   });
 
   const onRequest = createRequestListener({
@@ -252,6 +293,8 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     now,
   });
   const server = createListener(onRequest, connections, limits);
+  // Workers get their connections from the primary.
+  const acceptors = new Acceptors(server, connectionOptions(limits), options.workers !== undefined);
   const lane = config.fastLane
     ? createLane({
         arrivals,
@@ -263,6 +306,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
         stopping: () => stopping,
         now,
         limits,
+        links,
       })
     : null;
   lane?.takeFrom(server);
@@ -281,28 +325,35 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     now,
     log,
   });
-  const internal = createInternalServer(metrics, verify);
+  const internal = createInternalServer(
+    options.workers?.metrics ?? (() => metrics.registry.metrics()),
+    verify,
+    createWhy({ decide, facts, routes, now, log }),
+  );
 
   const shutDown = async () => {
-    lane?.close();
+    links.close();
     reload?.close();
     await routes.destroy();
     unwatch();
     facts.stop();
-    await usage.close();
+    // The little there is of it first: it does not wait for what each key used.
+    await Promise.all([traffic.close(), usage.close(), refusals.close()]);
+    counterServer?.close();
     await accessLog?.close();
   };
   let unwatch = () => {};
   let port: number;
   let internalPort: number;
   try {
+    await counterServer?.start();
     await facts.start();
     // After the facts, which forget on the same notice what they knew before.
     unwatch = await keystore.changes.subscribe((change) => websockets.changed(change));
-    port = await listen(server, config.gatewayPort, config.host);
-    internalPort = await listen(internal, config.internalPort, config.internalHost);
+    port = await acceptors.listen(config.gatewayPort, config.host);
+    internalPort = await listen(internal, { port: config.internalPort, host: config.internalHost });
   } catch (error) {
-    await stopListening(server, connections, 0);
+    await stopListening(server, acceptors, connections, 0);
     await shutDown();
     throw error;
   }
@@ -314,7 +365,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     // Those who send requests here find out before they are turned away.
     await sleep(config.stopDelayMs);
     websockets.closeAll();
-    await stopListening(server, connections, config.drainMs);
+    await stopListening(server, acceptors, connections, config.drainMs);
     await stopInternal(internal, INTERNAL_STOP_MS);
     await shutDown();
     log.info('The gateway has stopped');
@@ -327,11 +378,21 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     internalPort,
     reopenLogs: () => accessLog?.reopen(),
     reloadRoutes: () => reload?.reload(),
+    figures: () => metrics.registry.getMetricsAsJSON(),
     close: () => {
       closing ??= close();
       return closing;
     },
   };
+}
+
+/** How a request ended. */
+type Ending = { keyId?: string | null; code?: ProblemCode | null; detail?: string | null };
+
+/** Its client costs a process that does not need it time at the start, and memory. */
+async function redisCounter(url: string, log: Logger): Promise<CounterServer> {
+  const { RedisCounter } = await import('./decision/redis-counter.ts');
+  return new RedisCounter(url, log);
 }
 
 const PROBLEM_OF_FAILURE = {

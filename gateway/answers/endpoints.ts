@@ -1,23 +1,33 @@
 import express, { type ErrorRequestHandler, type Request, type Response } from 'express';
 import type { Keystore } from '../../keystore/keystore.ts';
+import { type Instance, instanceProof } from '../../shared/instance-proof.ts';
 import type { Logger } from '../../shared/log.ts';
 import type { ProblemCode } from '../../shared/problems.ts';
 import type { Decide } from '../decision/decide.ts';
 import type { Allowed } from '../decision/decision.ts';
+import { inTime } from '../decision/in-time.ts';
 import { closeAfter, type Exchange } from '../listener/exchange.ts';
+import type { RefusedBecause } from '../request.ts';
 import { POLICY_DEFAULTS } from '../routes/route-spec.ts';
 import { corsHeaders } from './cors.ts';
 import { rateLimitHeaders } from './ratelimit-headers.ts';
 import { answerProblem, answerRefused } from './refusal.ts';
 
+/** How long `/ready` waits for the keystore. */
+const READY_WAIT_MS = 1000;
+
 type Options = {
   decide: Decide;
   keystore: Pick<Keystore, 'checkReadable' | 'changes'>;
   stopping(): boolean;
+  /** Whether known keys go on working although the keystore is away. @param now milliseconds since the epoch */
+  inGrace(now: number): boolean;
   onAnswered(exchange: Exchange, status: number): void;
-  onRefused(exchange: Exchange, code: ProblemCode): void;
+  onRefused(exchange: Exchange, code: ProblemCode, more?: RefusedBecause): void;
   now(): number;
   log: Logger;
+  /** What it proves itself as. */
+  instance: Instance;
 };
 
 /** The gateway's own few endpoints. They cost nothing of any limit. */
@@ -26,6 +36,7 @@ export function createEndpoints(options: Options): (exchange: Exchange) => void 
   const app = express();
   app.disable('x-powered-by');
   app.disable('etag');
+  app.set('query parser', 'simple');
   app.enable('case sensitive routing');
   app.enable('strict routing');
 
@@ -56,27 +67,37 @@ export function createEndpoints(options: Options): (exchange: Exchange) => void 
       return;
     }
     answerRefused(exchange, decision);
-    options.onRefused(exchange, decision.code);
+    options.onRefused(exchange, decision.code, decision);
+  };
+
+  /** Whether the keystore can be read, and tells what changes. */
+  const answers = async () => {
+    if (!keystore.changes.healthy) return false;
+    try {
+      await inTime(keystore.checkReadable(), READY_WAIT_MS);
+      return true;
+    } catch (error) {
+      log.warn({ err: error }, 'The keystore cannot be read');
+      return false;
+    }
   };
 
   app.get('/whoami', aboutKey(whoami));
   app.get('/quota', aboutKey(limitsOf));
-  app.get('/health', (_req, res) => answer(res, 200, { status: 'ok' }));
+  app.get('/health', (req, res) => {
+    const proof = instanceProof(req.query.challenge, options.instance);
+    answer(res, 200, proof === undefined ? { status: 'ok' } : { proof });
+  });
   app.get('/ready', async (_req, res) => {
     if (options.stopping()) return refuse(exchangeOf(res), 'stopping', ['Retry-After', '1']);
-    try {
-      await keystore.checkReadable();
-    } catch (error) {
-      log.warn({ err: error }, 'Not ready: the keystore cannot be read');
-      return refuse(exchangeOf(res), 'keystore_unavailable', ['Retry-After', '1']);
-    }
-    if (!keystore.changes.healthy)
-      return refuse(exchangeOf(res), 'keystore_unavailable', ['Retry-After', '1']);
-    return answer(res, 200, { status: 'ok' });
+    if (await answers()) return answer(res, 200, { status: 'ok' });
+    // Whoever takes all gateways out for it ends what the grace is for.
+    if (options.inGrace(options.now())) return answer(res, 200, { status: 'keystore_away' });
+    return refuse(exchangeOf(res), 'keystore_unavailable', ['Retry-After', '1']);
   });
   app.use((_req, res) => refuse(exchangeOf(res), 'method_not_allowed', ['Allow', 'GET, HEAD']));
   const onError: ErrorRequestHandler = (error: unknown, _req, res, _next) => {
-    log.error({ err: error, requestId: exchangeOf(res).requestId }, 'An own endpoint failed');
+    log.error({ err: error, request_id: exchangeOf(res).requestId }, 'An own endpoint failed');
     if (res.headersSent) res.destroy();
     else refuse(exchangeOf(res), 'internal_error');
   };

@@ -15,7 +15,7 @@ export function windowFull(
   const limits = plan.limits.filter((limit) => spent.violated.includes(limit.name));
   return refused('rate_limited', {
     key,
-    detail: `${named(plan, key)} allows ${limits.map((limit) => `${limit.requests} requests a ${limit.name}`).join(' and ')}.`,
+    detail: `${named(plan, key, 'limits')} allows ${limits.map((limit) => `${limit.requests} requests a ${limit.name}`).join(' and ')}.`,
     extensions: { 'violated-policies': spent.violated },
     retryAfterSeconds: spent.retryAfterSeconds,
     windows: spent.windows,
@@ -36,8 +36,8 @@ export function quotaUsedUp(
   return refused(code, {
     key,
     detail: renews
-      ? `${named(plan, key)} allows ${plan.quota} requests a calendar month (UTC).`
-      : `${named(plan, key)} has ${plan.quota} requests, and ${quota.remaining === 0 ? 'all of them are used' : `${quota.used} of them are used`}.`,
+      ? `${named(plan, key, 'quota')} allows ${plan.quota} requests a calendar month (UTC).`
+      : `${named(plan, key, 'quota')} has ${plan.quota} requests, and ${quota.remaining === 0 ? 'all of them are used' : `${quota.used} of them are used`}.`,
     extensions: {
       'violated-policies': [renews ? 'month' : 'purchase'],
       manage_url: placeToPay(code, pages),
@@ -57,8 +57,9 @@ export function tooManyConcurrent(key: KeyFacts, concurrency: number): Refused {
   });
 }
 
-/** A plan in a sentence. */
-function named(plan: Plan, { quantity }: KeyFacts): string {
+/** What has these limits, in a sentence: the key itself, or its plan. */
+function named(plan: Plan, { quantity, override }: KeyFacts, what: 'limits' | 'quota'): string {
+  if (override !== null && override[what] !== null) return 'This key';
   return plan.perUnit && quantity > 1
     ? `The plan ${plan.name}, bought ${quantity} times,`
     : `The plan ${plan.name}`;

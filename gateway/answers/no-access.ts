@@ -1,7 +1,5 @@
-import type { BlockList } from 'node:net';
 import type { KeyFacts } from '../../keystore/keystore.ts';
-import { REPLACED_AND_OVER, REVOKED_BECAUSE } from '../../shared/access.ts';
-import { addressesIn, isAmong } from '../../shared/address-ranges.ts';
+import { refusedBecause } from '../../shared/access.ts';
 import type { Plan } from '../../shared/plans.ts';
 import { type ProblemCode, problemStatus } from '../../shared/problems.ts';
 import { type Refused, refused } from '../decision/decision.ts';
@@ -16,13 +14,10 @@ export type BuyerPages = {
 
 /** The refusal of a key that is known and may do nothing now: why, and where money brings access back. */
 export function noAccess(code: ProblemCode, key: KeyFacts, pages: BuyerPages): Refused {
-  if (code === 'revoked_key' && key.revokedReason !== null)
-    return refused(code, { key, detail: REVOKED_BECAUSE[key.revokedReason] });
-  if (code === 'expired_key' && key.replacedBy !== null) {
-    const { detail, remedy } = REPLACED_AND_OVER;
-    return refused(code, { key, detail, extensions: { remedy } });
+  if (problemStatus(code) !== 402) {
+    const { detail, remedy } = refusedBecause(code, key);
+    return refused(code, { key, detail, extensions: remedy === undefined ? {} : { remedy } });
   }
-  if (problemStatus(code) !== 402) return refused(code, { key });
   return refused(code, { key, extensions: { manage_url: placeToPay(code, pages) } });
 }
 
@@ -51,19 +46,6 @@ export function featureRequired(
     detail: `The plan ${plan.name} does not include ${named}.`,
     extensions: { missing_features: missing, manage_url: manageUrl },
   });
-}
-
-const allowedOf = new WeakMap<KeyFacts, BlockList>();
-
-/** Whether a key may be used from an address. */
-export function isAllowedFrom(key: KeyFacts, address: string): boolean {
-  if (key.allowedAddresses === null) return true;
-  let addresses = allowedOf.get(key);
-  if (addresses === undefined) {
-    addresses = addressesIn(key.allowedAddresses);
-    allowedOf.set(key, addresses);
-  }
-  return isAmong(addresses, address);
 }
 
 /** The key is limited to other addresses. The one that is seen is named: behind a proxy it may not be the client's. */

@@ -7,7 +7,7 @@ import { corsHeaders } from './cors.ts';
 import { rateLimitHeaders } from './ratelimit-headers.ts';
 
 /** A refused request's body up to this size is read and thrown away, so that the connection can go on. */
-const SMALL_BODY = 64 * 1024;
+export const SMALL_BODY = 64 * 1024;
 /** How much more of a larger one is taken, and for how long, so that its sender gets to read the answer. */
 const LINGER_BYTES = 1024 * 1024;
 const LINGER_MS = 1000;

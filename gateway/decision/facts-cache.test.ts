@@ -33,6 +33,7 @@ async function cacheOver(options: { healthy?: () => boolean } = {}) {
       },
       changes: Object.create(keystore.changes, {
         healthy: { get: () => options.healthy?.() ?? true },
+        asOf: { value: time },
         subscribe: {
           value: (listener: Parameters<typeof keystore.changes.subscribe>[0]) => {
             everything = () => listener('everything');
@@ -42,6 +43,7 @@ async function cacheOver(options: { healthy?: () => boolean } = {}) {
       }),
     },
     capacity: 10,
+    graceMs: 3_600_000,
     now: () => time,
     usageEpoch: () => 0,
     onRead: () => {},
@@ -144,8 +146,41 @@ describe('what is remembered of a key', () => {
     const before = reads();
     for (let i = 0; i < 100; i++) expect((await cache.load(id))?.id).toBe(id);
     expect(reads(), 'a failing keystore is not asked for each request').toBe(before);
-    pass(10 * 60_000);
+    expect(cache.fresh(id)?.id, 'and is used without waiting').toBe(id);
+    expect(cache.stale).toBe(102);
+    await expect(cache.load('unknownunkno')).rejects.toThrow('disk gone');
+    pass(3_600_000);
     await expect(cache.load(id)).rejects.toThrow('disk gone');
+    // Recovery by itself.
+    duringRead(async () => {});
+    pass(1000);
+    expect((await cache.load(id))?.id).toBe(id);
+  });
+
+  it('is used while the keystore is silent, and who is not known does not wait for ever', async () => {
+    let healthy = true;
+    const { id, cache, pass, duringRead } = await cacheOver({ healthy: () => healthy });
+    await cache.load(id);
+    healthy = false;
+    let answer = () => {};
+    duringRead(
+      () =>
+        new Promise((resolve) => {
+          const before = answer;
+          answer = () => {
+            before();
+            resolve();
+          };
+        }),
+    );
+    pass(5000);
+    expect((await cache.load(id))?.id).toBe(id);
+    await expect(cache.load('unknownunkno')).rejects.toThrow('does not answer');
+    duringRead(async () => {});
+    answer();
+    pass(1000);
+    expect((await cache.load(id))?.id).toBe(id);
+    expect(await cache.load('unknownunkno')).toBeUndefined();
   });
 });
 

@@ -1,16 +1,18 @@
 import { LRUCache } from 'lru-cache';
 import type { KeyFacts, Keystore } from '../../keystore/keystore.ts';
+import { inTime } from './in-time.ts';
 import { Chains, type Key } from './key.ts';
 import { Recent } from './recent.ts';
 
 /** How long facts are used while the change feed cannot be read: with it away, nobody would tell us of a revocation. */
 const UNFED_MS = 1000;
-/** How long facts are used while the keystore cannot be read at all: its outage is not the customer's. */
-const OUTAGE_MS = 10 * 60_000;
 /** How often a key in use is read again without being asked to: keeps quotas of several gateways together. */
 const REFRESH_MS = 60_000;
-/** How long a failed read is not tried again for the same key. */
+/** How long a keystore that is away is left alone before it is tried again. */
 const RETRY_MS = 250;
+/** How long an answer about a key that is known, or not, is waited for before the keystore counts as away. */
+const KNOWN_WAIT_MS = 100;
+const UNKNOWN_WAIT_MS = 1000;
 /** How long it is remembered that there is no key of an id. */
 const ABSENT_MS = 2000;
 const MAX_ABSENT = 20_000;
@@ -39,20 +41,31 @@ export class FactsCache {
   readonly #usageEpoch: () => number;
   readonly #entries: Recent<string, Known>;
   readonly #chains: Chains;
+  readonly #graceMs: number;
+  /** Until when the keystore is not asked, after it failed. */
+  #awayUntil = 0;
+  #failure: unknown;
   readonly #absent = new LRUCache<string, true>({ max: MAX_ABSENT, ttl: ABSENT_MS });
   readonly #reading = new Map<string, Reading>();
   #unsubscribe: (() => void) | undefined;
+  /** Decisions on what was last known of a key, as the keystore was away. */
+  stale = 0;
 
-  /** @param options.onRead called with each key read, and the usage epoch in which the read began */
+  /**
+   * @param options.graceMs how long known keys go on working while the keystore is away: its outage is not the customer's
+   * @param options.onRead called with each key read, and the usage epoch in which the read began
+   */
   constructor(options: {
     keystore: Pick<Keystore, 'findKeyFacts' | 'changes'>;
     capacity: number;
+    graceMs: number;
     now: () => number;
     usageEpoch: () => number;
     onRead: (key: Key, usageEpoch: number) => void;
   }) {
     this.#keystore = options.keystore;
     this.#now = options.now;
+    this.#graceMs = options.graceMs;
     this.#usageEpoch = options.usageEpoch;
     this.#onRead = options.onRead;
     this.#entries = new Recent(options.capacity);
@@ -95,7 +108,11 @@ export class FactsCache {
     if (known.turn !== this.#entries.turns && this.find(id) !== known) return undefined;
     const now = this.#now();
     const age = now - known.readAt;
-    if (!this.#keystore.changes.healthy && age > UNFED_MS) return undefined;
+    if (!this.#keystore.changes.healthy && age > UNFED_MS) {
+      if (now >= this.#awayUntil || !this.isInGrace(now)) return undefined;
+      this.stale++;
+      return known.key;
+    }
     if (age > REFRESH_MS && now >= known.retryAt) {
       known.retryAt = now + REFRESH_MS;
       void this.load(id).catch(() => {});
@@ -111,25 +128,36 @@ export class FactsCache {
 
   /**
    * The facts of a key, read from the keystore unless they are at hand; `undefined` when there is no such key. When the
-   * keystore fails, what was last known of the key, for as long as an outage may reasonably last.
+   * keystore is away, failing or silent, what was last known of the key, as long as the grace lasts.
    *
-   * @throws whatever the keystore throws, when nothing is known of the key
+   * @throws whatever the keystore throws, or that it does not answer, when nothing is known of the key
    */
   async load(id: string): Promise<Key | undefined> {
     if (this.#absent.has(id)) return undefined;
-    const entry = this.#entries.get(id);
+    const known = this.#entries.get(id);
     const now = this.#now();
-    const usable = entry !== undefined && now - entry.readAt < OUTAGE_MS;
-    if (usable && !this.#keystore.changes.healthy && now < entry.retryAt) return entry.key;
+    const usable = known !== undefined && this.isInGrace(now);
+    if (now < this.#awayUntil && !this.#keystore.changes.healthy) {
+      if (!usable) throw this.#failure;
+      this.stale++;
+      return known.key;
+    }
     try {
-      return await this.#readOnce(id);
+      return await inTime(this.#readOnce(id), usable ? KNOWN_WAIT_MS : UNKNOWN_WAIT_MS);
     } catch (error) {
+      this.#failure = error;
+      this.#awayUntil = this.#now() + RETRY_MS;
       // The entry is looked up again: a notice may have removed it, and then it is known to be out of date.
       const current = this.#entries.get(id);
       if (!usable || current === undefined) throw error;
-      current.retryAt = now + RETRY_MS;
+      this.stale++;
       return current.key;
     }
+  }
+
+  /** Whether what is known may still be used although nobody tells what has changed since. */
+  isInGrace(now: number): boolean {
+    return now - this.#keystore.changes.asOf < this.#graceMs;
   }
 
   #readOnce(id: string): Promise<Key | undefined> {

@@ -9,6 +9,7 @@ import { type Refused, refused } from './decision.ts';
 import type { FactsCache, Known } from './facts-cache.ts';
 import type { FirstUses, KeyInUse } from './first-uses.ts';
 import { type HashQueue, HashQueueFull } from './hash-queue.ts';
+import { inTime } from './in-time.ts';
 import type { Key } from './key.ts';
 import { Recent } from './recent.ts';
 
@@ -21,6 +22,8 @@ const MAX_LOOKS = 200;
 /** How long each beyond that waits first, and how many may wait at a time. */
 const HOLD_MS = 1000;
 const MAX_HELD = 1000;
+/** How long it is waited for what the keystore's mode is, milliseconds. */
+const MODE_WAIT_MS = 1000;
 /** An outage is one line in a while, not one for each request. */
 const FAILURE_LOG_MS = 5000;
 
@@ -145,14 +148,15 @@ export class Identify {
     }
     const parsed = parseKey(presented);
     if (parsed === undefined) return this.#malformed(address);
-    this.#mode ??= await this.#options.keystore.mode();
-    if (this.#mode !== null && parsed.mode !== this.#mode) return wrongMode(parsed.mode, this.#mode);
     return this.#verify(parsed, digest, address);
   }
 
   async #verify(parsed: ParsedKey, digest: string, address: string): Promise<Key | Refused> {
     const { keystore, facts } = this.#options;
+    // A keystore that is away shows here, at once.
     const stored = facts.fresh(parsed.id) ?? (await facts.load(parsed.id));
+    this.#mode ??= await inTime(keystore.mode(), MODE_WAIT_MS);
+    if (this.#mode !== null && parsed.mode !== this.#mode) return wrongMode(parsed.mode, this.#mode);
     const possible =
       stored !== undefined &&
       // The checksum covers the prefix but anyone can compute it: another prefix would be the same key in ever new spellings.

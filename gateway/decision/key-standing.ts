@@ -1,7 +1,7 @@
 import type { KeyFacts } from '../../keystore/keystore.ts';
 import { accessOf } from '../../shared/access.ts';
+import { isAllowedFrom } from '../../shared/address-ranges.ts';
 import type { Plan, PlanCatalogue } from '../../shared/plans.ts';
-import { isAllowedFrom } from '../answers/no-access.ts';
 import { EffectivePlans } from './effective-plans.ts';
 import type { FactsCache } from './facts-cache.ts';
 

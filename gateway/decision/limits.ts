@@ -36,6 +36,8 @@ export type Windows = {
   ): WindowsSpent | Promise<WindowsSpent>;
   /** Where a key stands, without counting anything. */
   look(chain: Chain, limits: readonly Window[], now: number): WindowState[] | Promise<WindowState[]>;
+  /** The same, failing where {@link spend} would fail now. */
+  foresee(chain: Chain, limits: readonly Window[], now: number): WindowState[] | Promise<WindowState[]>;
   /**
    * Counts what a request turned out to cost beyond what was counted at `countedAt`, or gives back what it cost less. A
    * window may go below zero. What is given back comes only out of windows that it was counted in.
@@ -55,7 +57,7 @@ const NONE: readonly string[] = [];
 const LATE_MS = 60_000;
 
 /** Windows up to this length are forgotten with their chain: it cannot be forgotten while they run, unless it is idle. */
-const SHORT_SECONDS = 60;
+export const SHORT_SECONDS = 60;
 
 /**
  * {@link Windows} in memory. There is one window of each length, whatever the plan: so a change of plan keeps what was
@@ -107,6 +109,10 @@ export class MemoryWindows implements Windows {
     return limits.map((limit) => stateOf(limit, this.#running(chain, limit.seconds, now), now));
   }
 
+  foresee(chain: Chain, limits: readonly Window[], askedAt: number): WindowState[] {
+    return this.look(chain, limits, askedAt);
+  }
+
   settle(
     chain: Chain,
     limits: readonly Window[],
@@ -129,6 +135,19 @@ export class MemoryWindows implements Windows {
   #clock(askedAt: number): number {
     if (askedAt > this.#latest || askedAt < this.#latest - LATE_MS) this.#latest = askedAt;
     return this.#latest;
+  }
+
+  /** The window of this length that runs for a chain. */
+  running(chain: Chain, seconds: number, askedAt: number): Running | undefined {
+    return this.#running(chain, seconds, this.#clock(askedAt));
+  }
+
+  /** Takes over how a window stands that is counted elsewhere. */
+  learn(chain: Chain, seconds: number, used: number, endsAt: number, askedAt: number): void {
+    const now = this.#clock(askedAt);
+    const running = this.#running(chain, seconds, now) ?? this.#begin(chain, seconds, now);
+    running.used = used + running.unsent;
+    running.endsAt = Math.min(endsAt, now + seconds * 1000);
   }
 
   /** Long windows remembered, of all chains. */
@@ -167,7 +186,7 @@ export class MemoryWindows implements Windows {
   /** Begins a window for a chain of which none runs. */
   #begin(chain: Chain, seconds: number, now: number): Running {
     const windows = chain[this.#of];
-    const begun = { seconds, used: 0, endsAt: now + seconds * 1000 };
+    const begun = { seconds, used: 0, endsAt: now + seconds * 1000, unsent: 0 };
     put(windows, begun);
     if (seconds > SHORT_SECONDS) this.#longOf(seconds).set(chain.rootId, begun, now);
     return begun;
@@ -188,7 +207,9 @@ export type Running = {
   readonly seconds: number;
   used: number;
   /** Milliseconds since the epoch. */
-  readonly endsAt: number;
+  endsAt: number;
+  /** What was counted here and belongs into the shared count as well, where there is one. */
+  unsent: number;
 };
 
 /** Puts a window among those of a chain, in the place of one of the same length that has ended. */
@@ -241,7 +262,11 @@ class LongWindows {
   }
 }
 
-function stateOf(limit: Window, running: Running | undefined, now: number): WindowState {
+export function stateOf(
+  limit: Window,
+  running: Pick<Running, 'used' | 'endsAt'> | undefined,
+  now: number,
+): WindowState {
   const { name, requests, seconds } = limit;
   if (running === undefined) {
     return { name, limit: requests, remaining: requests, resetSeconds: seconds, windowSeconds: seconds };

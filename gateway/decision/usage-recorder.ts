@@ -28,8 +28,13 @@ const MAX_FLUSH_MS = 5000;
  * {@link MAX_FLUSH_MS}: in one go it would hold up requests on a machine with one core.
  */
 const SHARE = 1 / 40;
-/** Rows written at once. Other writers wait for them, some milliseconds. */
-const BATCH = 250;
+/**
+ * Rows written at once: few, since on a machine with one core requests wait for them, and other writers do anywhere. Where a
+ * write takes its time whatever is in it, as on a slow disk, more of them: none may take more than this part of its time.
+ */
+const MIN_BATCH = 50;
+const MAX_BATCH = 250;
+const CROWDED = 1 / 8;
 
 /** How long a stop goes on trying when the keystore writes nothing. */
 const CLOSE_LIMIT_MS = 400;
@@ -63,6 +68,9 @@ export class UsageRecorder {
   /** When rows were last written, on the same clock. */
   #writtenAt = 0;
   #failing = false;
+  #batch = MIN_BATCH;
+  /** When pressing counts are written next, on the same clock. */
+  #pressingAt = 0;
   /** Flushes that failed, since the start. */
   failures = 0;
   /** When everything counted was last in the ledger, milliseconds since the epoch. */
@@ -230,11 +238,16 @@ export class UsageRecorder {
   /** Milliseconds that the ledger took, without the pauses in between. */
   async #write(counts: readonly Count[]): Promise<number> {
     let spent = await this.#writePressing();
-    const longest = MAX_FLUSH_MS / 2 / Math.ceil(counts.length / BATCH);
-    for (let start = 0; start < counts.length; start += BATCH) {
-      const took = await this.#record(counts.slice(start, start + BATCH));
+    // What was slow may not be so any more.
+    this.#batch = Math.max(MIN_BATCH, Math.floor(this.#batch / 2));
+    for (let start = 0; start < counts.length; ) {
+      const batch = this.#hurry.signal.aborted ? MAX_BATCH : this.#batch;
+      const took = await this.#record(counts.slice(start, start + batch));
       spent += took;
-      if (start + BATCH < counts.length) spent += await this.#pause(Math.min(took / SHARE, longest));
+      start += batch;
+      const itsTime = (MAX_FLUSH_MS / 2) * (batch / counts.length);
+      if (took > itsTime * CROWDED) this.#batch = Math.min(MAX_BATCH, batch * 2);
+      if (start < counts.length) spent += await this.#pause(Math.min(took / SHARE, itsTime));
     }
     return spent;
   }
@@ -244,9 +257,12 @@ export class UsageRecorder {
     let spent = 0;
     const until = performance.now() + ms;
     const { signal } = this.#hurry;
-    for (let left = ms; left > 0 && !signal.aborted; left = until - performance.now()) {
-      await sleep(Math.min(left, FLUSH_MS), undefined, { signal, ref: false }).catch(() => {});
-      if (left >= FLUSH_MS) spent += await this.#writePressing();
+    while (!signal.aborted) {
+      if (performance.now() >= this.#pressingAt) spent += await this.#writePressing();
+      const now = performance.now();
+      if (now >= until) break;
+      const wait = Math.ceil(Math.min(until, this.#pressingAt) - now);
+      await sleep(wait, undefined, { signal, ref: false }).catch(() => {});
     }
     // Whatever else there is to do in this process.
     if (signal.aborted) await breath();
@@ -254,12 +270,13 @@ export class UsageRecorder {
   }
 
   async #writePressing(): Promise<number> {
+    this.#pressingAt = performance.now() + FLUSH_MS;
     const pressing = this.#pressing;
     this.#pressing = [];
     for (const count of pressing) count.pressing = false;
     let spent = 0;
-    for (let start = 0; start < pressing.length; start += BATCH)
-      spent += await this.#record(pressing.slice(start, start + BATCH));
+    for (let start = 0; start < pressing.length; start += MAX_BATCH)
+      spent += await this.#record(pressing.slice(start, start + MAX_BATCH));
     return spent;
   }
 

@@ -69,7 +69,7 @@ describe('the usage recorder', () => {
 
   it('counts nothing twice and loses nothing when a write fails half-way', async () => {
     const { keystore, facts, used } = await keystoreWithKeys(250);
-    let failAfter = 100;
+    let failAfter = 30;
     const usage = recorder(async (rows, onWritten) => {
       await keystore.recordUsage(rows.slice(0, failAfter), onWritten);
       if (rows.length > failAfter) throw new KeystoreError('disk full', 'SQLITE_FULL');
@@ -161,7 +161,7 @@ describe('the usage recorder', () => {
     spend();
     await usage.flush();
     spend();
-    await vi.waitFor(async () => expect(await used(near.id)).toBe(2), 4000);
+    await vi.waitFor(async () => expect(await used(near.id)).toBe(2));
     expect(await used(far.id)).toBe(1);
     await usage.close();
     expect(await used(far.id)).toBe(2);
@@ -183,11 +183,14 @@ describe('the usage recorder', () => {
       for (const row of rows) onWritten(row, row.requests);
     }, quotas);
     for (const key of keys) usage.count(key, true, NOVEMBER);
-    await vi.waitFor(() => expect(written).toHaveLength(1), { timeout: 10_000 });
+    await vi.waitFor(() => expect(written).toHaveLength(1));
     quotas.spend(pressing, monthly(2), NOVEMBER);
     usage.count(pressing, true, NOVEMBER);
-    await vi.waitFor(() => expect(written.length).toBeGreaterThan(1), { timeout: 10_000 });
-    expect(written[1]).toEqual([pressing.id]);
+    await vi.waitFor(() => expect(written).toContainEqual([pressing.id]));
+    expect(written.flat().length).toBeLessThan(keys.length);
+    // Few at once, and more where that takes much of the time.
+    const ofMany = written.map(({ length }) => length).filter((length) => length > 1);
+    expect(ofMany.slice(0, 2)).toEqual([50, 100]);
     expect(await usage.flush()).toBe(true);
     expect(written.flat().sort()).toEqual([pressing.id, ...keys.map(({ id }) => id)].sort());
     await usage.close();
@@ -216,9 +219,9 @@ describe('the usage recorder', () => {
       },
     });
     usage.count(key, true, NOVEMBER);
-    await vi.waitFor(() => expect(written).toBe(1), { timeout: 10_000 });
+    await vi.waitFor(() => expect(written).toBe(1));
     usage.count(key, true, NOVEMBER);
-    await vi.waitFor(() => expect(saidBefore).toHaveLength(3), { timeout: 10_000 });
+    await vi.waitFor(() => expect(saidBefore).toHaveLength(3));
     const failed = 'Usage cannot be written; counting on in memory';
     expect(saidBefore[2]).toEqual([failed]);
     await usage.close();
@@ -229,7 +232,7 @@ describe('the usage recorder', () => {
     const { keystore, facts } = await keystoreWithKeys(1);
     let rows = 0;
     const usage = recorder(async (batch, onWritten) => {
-      await sleep(150);
+      await sleep(50);
       rows += batch.length;
       await keystore.recordUsage(batch, onWritten);
     });
@@ -310,7 +313,7 @@ describe('counts', () => {
     for (let n = 1; n <= 3; n++) {
       quotas.spend(key, monthly(100), NOVEMBER);
       usage.count(key, true, NOVEMBER);
-      await vi.waitFor(async () => expect(await used(key.id)).toBe(n), 4000);
+      await vi.waitFor(async () => expect(await used(key.id)).toBe(n));
     }
     await usage.close();
   });

@@ -2,16 +2,16 @@ import type { Socket } from 'node:net';
 import { errors } from 'undici';
 import { ownLines } from '../answers/client-headers.ts';
 import type { Allowed } from '../decision/decision.ts';
+import type { Link, LinkUser } from '../links/link.ts';
+import type { Links } from '../links/links.ts';
+import type { Conversation } from '../links/replay.ts';
+import { MAX_ANSWER_HEAD, type PlainResponse, readPlainResponse } from '../links/response-grammar.ts';
 import type { Arrival } from '../listener/exchange.ts';
 import type { Route } from '../routes/routes.ts';
 import type { Target } from '../upstream/upstream-group.ts';
 import { answerHeadEnd } from './answer-head.ts';
 import type { HandedOver, Lane } from './lane.ts';
-import type { Link, LinkUser } from './link.ts';
-import type { Links } from './links.ts';
-import type { Conversation } from './replay.ts';
 import { requestHead } from './request-head.ts';
-import { type PlainResponse, readPlainResponse } from './response-grammar.ts';
 
 /** Who asks, and is told what comes of it. */
 export type Asker = {
@@ -27,13 +27,12 @@ export type Asker = {
   onElsewhere(why: HandedOver, conversation: Conversation): void;
 };
 
-/** The head of an answer has to be in so many bytes; where all of it is, it is worth copying to save a write. */
-const MAX_ANSWER = 16 * 1024;
 /** Up to this size a body is worth copying to save a write. */
 const ONE_WRITE_BYTES = 16 * 1024;
 /** Twice what a link reads at once: one piece, and less than one more that waits to be sent. */
 const PIECES_BYTES = 128 * 1024;
 const NOTHING = Buffer.alloc(0);
+const NO_BODY: readonly Buffer[] = [];
 
 /** The upstream's side of a client's connection: asks for one request after the other, and sends the answers on. */
 export class Asking implements LinkUser {
@@ -47,6 +46,8 @@ export class Asking implements LinkUser {
   #links: Links | null = null;
   #link: Link | null = null;
   #sent = 0;
+  /** When a link was first looked for; 0: it was found. */
+  #lookedAt = 0;
   #askedAt = 0;
   /** The head of the answer that is being sent on. */
   #response: PlainResponse | null = null;
@@ -69,26 +70,44 @@ export class Asking implements LinkUser {
     return this.#response?.status ?? 0;
   }
 
-  /** Takes a server and sends it the request. Returns why not, when it cannot; the server may be taken nevertheless. */
-  ask(arrival: Arrival, route: Route, body: Buffer | null, now: number): HandedOver | null {
+  /** Whether a part of the request still waits to be sent. */
+  get sending(): boolean {
+    return this.#link?.sending ?? false;
+  }
+
+  /**
+   * Takes a server and sends it the request. Returns why not, when it cannot; the server may be taken nevertheless. `later`: to
+   * be called again in the next turn.
+   */
+  ask(arrival: Arrival, route: Route, body: readonly Buffer[], now: number): HandedOver | 'later' | null {
     const lane = this.#lane;
-    const target = route.group.pick(undefined, now);
+    const target = this.#target ?? route.group.pick(undefined, now);
     if (target === null) return 'busy';
     this.#arrival = arrival;
     this.#route = route;
     this.#target = target;
-    const links = lane.linksTo(target);
-    const head = requestHead(arrival, route, target, links.hop, body?.length ?? 0);
+    const links = lane.links.to(target);
+    const { maxConnections } = route.upstream;
+    if (this.#lookedAt === 0) this.#lookedAt = now;
+    const when = links.look(maxConnections, now, this.#lookedAt);
+    if (when === 'later') return 'later';
+    this.#lookedAt = 0;
+    let length = 0;
+    for (const piece of body) length += piece.length;
+    const head = requestHead(arrival, route, target, links.hop, length);
     if (head === null) return 'unusual';
-    const link = links.take(route.upstream.maxConnections);
+    const link = when === 'now' ? links.take(maxConnections) : null;
     if (link === null) return 'busy';
     this.#links = links;
     this.#link = link;
-    this.#sent = head.length + (body?.length ?? 0);
+    this.#sent = head.length + length;
     this.#askedAt = now;
-    if (body !== null && body.length <= ONE_WRITE_BYTES)
-      link.send(this, head + body.toString('latin1', 0, body.length), null);
-    else link.send(this, head, body);
+    if (length > ONE_WRITE_BYTES) link.send(this, head, body);
+    else {
+      let text = head;
+      for (const piece of body) text += piece.toString('latin1', 0, piece.length);
+      link.send(this, text, NO_BODY);
+    }
     return null;
   }
 
@@ -97,9 +116,10 @@ export class Asking implements LinkUser {
       this.#pass(bytes, 0, length);
       return;
     }
-    const text = bytes.toString('latin1', 0, Math.min(length, MAX_ANSWER));
+    const text = bytes.toString('latin1', 0, Math.min(length, MAX_ANSWER_HEAD));
     const end = text.indexOf('\r\n\r\n');
     const response = end < 0 ? null : readPlainResponse(bytes, text);
+    if (response === null) (this.#links as Links).answeredOtherwise();
     if (response === null || this.#showsSecret(response))
       this.#asker.onElsewhere('answer', this.letGo(Buffer.from(bytes.subarray(0, length))));
     else this.#begin(response, bytes, text, end + 4, length);
@@ -163,7 +183,9 @@ export class Asking implements LinkUser {
     this.#response = null;
     this.#pieces = null;
     this.#filled = 0;
-    (this.#links as Links).giveBack(this.#link as Link, surplus ? 0 : keepMs);
+    const link = this.#link as Link;
+    // An upstream that has answered may never read the rest of the request, and then it would not read the next one.
+    (this.#links as Links).giveBack(link, surplus || link.sending ? 0 : keepMs);
     this.#link = null;
     this.#release();
     this.#lane.events.finished(this.#arrival as Arrival, status, 'complete');
@@ -217,11 +239,11 @@ export class Asking implements LinkUser {
     this.#link?.resume();
   }
 
-  /** Looks whether the upstream took too long. Called now and then, while it is asked or answers. */
+  /** Looks whether the upstream took too long. */
   sweep(now: number): void {
     const link = this.#link as Link;
     const { connectTimeoutMs, timeoutMs, idleTimeoutMs } = (this.#route as Route).upstream;
-    const waited = now - link.activeAt - this.#lane.limits.sweepMs;
+    const waited = now - link.activeAt - this.#lane.links.sweepMs;
     if (this.#response !== null) {
       if (link.paused || waited <= idleTimeoutMs) return;
       link.destroy();

@@ -1,14 +1,15 @@
 import type { Socket } from 'node:net';
 import type { ProblemCode } from '../../shared/problems.ts';
-import { type ProblemAnswer, problemAnswer, refusedAnswer } from '../answers/refusal.ts';
+import { type ProblemAnswer, problemAnswer, refusedAnswer, SMALL_BODY } from '../answers/refusal.ts';
 import type { Decision } from '../decision/decision.ts';
+import type { Conversation } from '../links/replay.ts';
 import type { Begun } from '../listener/begun.ts';
 import type { Arrival } from '../listener/exchange.ts';
+import type { RefusedBecause } from '../request.ts';
 import type { Route } from '../routes/routes.ts';
 import { answerHeadEnd } from './answer-head.ts';
 import { type Asker, Asking } from './asking.ts';
 import type { HandedOver, Lane } from './lane.ts';
-import type { Conversation } from './replay.ts';
 import { type PlainRequest, readPlainRequest } from './request-grammar.ts';
 
 /** Where a connection stands with its request. */
@@ -33,6 +34,8 @@ const MAX_HELD = 64 * 1024;
 /** How often the beginning of a request is read anew with what came after it. */
 const MAX_LOOKS = 8;
 const NOTHING = Buffer.alloc(0);
+/** Stays empty. */
+const NO_PIECES: Buffer[] = [];
 
 /** One client's connection for as long as the lane understands what comes on it. */
 export class ClientConnection implements Asker {
@@ -41,19 +44,23 @@ export class ClientConnection implements Asker {
   readonly #next: (socket: Socket) => void;
   readonly #asking: Asking;
   #state: State = 'idle';
-  /** When it entered its state, by the lane's clock; while an answer is sent, when the client last took something. */
+  /** When it entered its state, by the clock of the links; while an answer is sent, when the client last took something. */
   #since: number;
   #used = false;
-  /** The request's bytes, for `node:http` should it have to go on with it. */
+  /** The request's bytes, for `node:http` should it have to go on with it: what was read first, and what came to it. */
   #chunk: Buffer = NOTHING;
+  #pieces: Buffer[] = NO_PIECES;
   /** What came after it. */
   #held: Buffer | null = null;
   #request: PlainRequest | null = null;
   #arrival: Arrival | null = null;
   #route: Route | null = null;
-  /** While it gathers: bytes that have to be there before it is looked at again, and how often it was. */
-  #needed = 0;
+  /** While it gathers: the request whose head is here, bytes to come, and how often it was looked at. */
+  #headOf: Arrival | null = null;
+  #missing = 0;
   #looks = 0;
+  /** Bytes that the lane lets it keep. */
+  #kept = 0;
   #gathering: NodeJS.Timeout | undefined;
   /** Answers that are about to be sent. */
   #unsent = '';
@@ -64,7 +71,7 @@ export class ClientConnection implements Asker {
     this.#next = next;
     this.#socket = socket;
     this.#asking = new Asking(lane, socket, this);
-    this.#since = lane.clock.now;
+    this.#since = lane.links.clock.now;
     socket.on('data', this.#onData);
     socket.on('end', this.#onEnd);
     socket.on('error', this.#onClose);
@@ -79,7 +86,9 @@ export class ClientConnection implements Asker {
     }
     this.#held = this.#held === null ? chunk : Buffer.concat([this.#held, chunk]);
     if (this.#state === 'allowed') this.#handOver('pipelined', this.#begun());
-    else if (this.#state === 'asked') this.onElsewhere('pipelined', this.#asking.letGo());
+    // Who goes on with it takes it as sent, and begins to count the time; so it has to be.
+    else if (this.#state === 'asked' && !this.#asking.sending)
+      this.onElsewhere('pipelined', this.#asking.letGo());
     // Less is read on, so that the end of the connection is seen.
     else if (this.#held.length > MAX_HELD) this.#socket.pause();
   };
@@ -87,13 +96,14 @@ export class ClientConnection implements Asker {
   #take(chunk: Buffer): void {
     this.#used = true;
     this.#chunk = chunk;
+    this.#pieces = NO_PIECES;
     const request = readPlainRequest(chunk);
-    if (typeof request === 'string') {
-      this.#handOver(request, null);
+    if (request === 'unfinished') {
+      this.#gather(1);
       return;
     }
-    if (typeof request === 'number') {
-      this.#gather(request);
+    if (typeof request === 'string') {
+      this.#handOver(request, null);
       return;
     }
     const lane = this.#lane;
@@ -109,10 +119,26 @@ export class ClientConnection implements Asker {
       this.#handOver('route', null);
       return;
     }
-    lane.arrivals.enter(arrival);
     this.#request = request;
-    this.#arrival = arrival;
     this.#route = route;
+    if (request.missing === 0) {
+      this.#decide(arrival, route);
+      return;
+    }
+    const bytes = chunk.length + request.missing;
+    if (!lane.mayKeep(bytes)) {
+      this.#handOver('incomplete', null);
+      return;
+    }
+    this.#kept = bytes;
+    this.#headOf = arrival;
+    this.#gather(request.missing);
+  }
+
+  #decide(arrival: Arrival, route: Route): void {
+    const lane = this.#lane;
+    lane.arrivals.enter(arrival);
+    this.#arrival = arrival;
     this.#enter('deciding');
     let decision: Decision | Promise<Decision>;
     try {
@@ -125,43 +151,71 @@ export class ClientConnection implements Asker {
     else this.#onDecision(decision);
   }
 
-  /** Waits until so many bytes are here. They stay in the socket, which does not come to its end before they are read. */
-  #gather(needed: number): void {
+  /**
+   * Waits for the rest of a request, at least so many bytes, without coming to the end of the stream: that is `node:http`'s
+   * to see.
+   */
+  #gather(missing: number): void {
     // Who sends a byte after the other is not waited for longer, nor looked at again and again.
     if (this.#state !== 'gathering') {
       this.#enter('gathering');
       this.#looks = 0;
-      this.#gathering = setTimeout(() => this.#handOver('incomplete', null), this.#lane.limits.gatherMs);
+      this.#gathering = this.#afterGathering();
     } else if (++this.#looks === MAX_LOOKS) {
       this.#handOver('incomplete', null);
       return;
     }
+    this.#missing = missing;
+    this.#pieces = [];
     const socket = this.#socket;
-    const chunk = this.#chunk;
-    this.#chunk = NOTHING;
-    this.#needed = needed;
     socket.off('data', this.#onData);
     socket.pause();
-    socket.unshift(chunk);
     socket.on('readable', this.#onReadable);
+  }
+
+  #afterGathering(): NodeJS.Timeout {
+    const timer = setTimeout(() => {
+      // What came while everything stood still is still to be read.
+      setImmediate(() => {
+        if (this.#state === 'gathering' && this.#gathering === timer) this.#handOver('incomplete', null);
+      });
+    }, this.#lane.limits.gatherMs);
+    return timer;
   }
 
   readonly #onReadable = (): void => {
     const socket = this.#socket;
-    const there = socket.readableLength;
-    // More than there is can only be read where nothing will follow.
-    const chunk = socket.read(there < this.#needed ? there + 1 : there) as Buffer | null;
-    if (chunk === null) return;
-    socket.off('readable', this.#onReadable);
-    if (there < this.#needed) {
-      this.#chunk = chunk;
-      this.#handOver('incomplete', null);
+    const size = socket.readableLength;
+    // Nothing is there only when nothing will follow.
+    let atEnd = size === 0;
+    if (size >= socket.readableHighWaterMark) {
+      // It has not come to its end, and asked for so many bytes it would hold as many from now on. It gives one buffer a time.
+      while (socket.readableLength > 0) this.#gathered(socket.read());
+    } else if (size >= this.#missing) this.#gathered(socket.read(size));
+    else if (size > 0) {
+      // More than there is can only be read where nothing will follow.
+      const last = socket.read(size + 1) as Buffer | null;
+      atEnd = last !== null;
+      this.#gathered(last ?? socket.read(size));
+    }
+    if (this.#missing > 0) {
+      if (atEnd) this.#handOver('incomplete', null);
       return;
     }
+    socket.off('readable', this.#onReadable);
     socket.on('data', this.#onData);
     socket.resume();
-    this.#take(chunk);
+    const arrival = this.#headOf;
+    this.#headOf = null;
+    if (arrival === null) this.#take(Buffer.concat([this.#chunk, ...this.#pieces]));
+    else if (this.#missing < 0) this.#handOver('pipelined', null);
+    else this.#decide(arrival, this.#route as Route);
   };
+
+  #gathered(piece: Buffer): void {
+    this.#pieces.push(piece);
+    this.#missing -= piece.length;
+  }
 
   readonly #onDecision = (decision: Decision): void => {
     const arrival = this.#arrival as Arrival;
@@ -176,16 +230,22 @@ export class ClientConnection implements Asker {
       else this.#handOver('pipelined', this.#begun());
       return;
     }
-    this.#answerProblem(refusedAnswer(arrival.requestId, decision), decision.code);
+    this.#answerProblem(refusedAnswer(arrival.requestId, decision), decision.code, decision);
   };
 
-  #answerProblem({ status, reason, headers, body }: ProblemAnswer, code: ProblemCode): void {
-    const closes = this.#lane.stopping();
+  #answerProblem(
+    { status, reason, headers, body }: ProblemAnswer,
+    code: ProblemCode,
+    more?: RefusedBecause,
+  ): void {
+    // As outside the lane, where it would still be on its way.
+    const large = (this.#request as PlainRequest).bodyLength > SMALL_BODY;
+    const closes = large || this.#lane.stopping();
     let head = `HTTP/1.1 ${status} ${reason}\r\n`;
     for (let i = 0; i < headers.length; i += 2) head += `${headers[i]}: ${headers[i + 1]}\r\n`;
     head += answerHeadEnd(false, closes ? null : this.#lane.kept);
     this.onAnswer(head + body.toString('latin1', 0, body.length));
-    this.#lane.events.refused(this.#arrival as Arrival, code);
+    this.#lane.events.refused(this.#arrival as Arrival, code, more);
     this.onAnswered(closes);
   }
 
@@ -201,8 +261,10 @@ export class ClientConnection implements Asker {
     this.#flush();
     if (this.#state !== 'allowed') return;
     const { body } = this.#request as PlainRequest;
-    const why = this.#asking.ask(this.#arrival as Arrival, this.#route as Route, body, now);
+    const pieces = body === null ? NO_PIECES : [body, ...this.#pieces];
+    const why = this.#asking.ask(this.#arrival as Arrival, this.#route as Route, pieces, now);
     if (why === null) this.#enter('asked');
+    else if (why === 'later') this.#lane.sendSoon(this);
     else this.#handOver(why, this.#begun());
   }
 
@@ -220,10 +282,14 @@ export class ClientConnection implements Asker {
 
   onAnswering(): void {
     this.#enter('answering');
+    if (this.#asking.sending) return;
+    this.#letGoOfBytes();
+    (this.#request as PlainRequest).body = null;
   }
 
   onTruncated(): void {
     this.#leave();
+    this.#letGoOfBytes();
     // The status is out and cannot be taken back: only a broken connection tells the client that this is not all.
     this.#socket.destroy();
   }
@@ -241,7 +307,7 @@ export class ClientConnection implements Asker {
   onAnswered(closes: boolean): void {
     this.#arrival = null;
     this.#request = null;
-    this.#chunk = NOTHING;
+    this.#letGoOfBytes();
     if (closes) {
       this.#flush();
       this.#leave();
@@ -262,7 +328,7 @@ export class ClientConnection implements Asker {
   }
 
   readonly #onDrain = (): void => {
-    this.#since = this.#lane.clock.now;
+    this.#since = this.#lane.links.clock.now;
     if (this.#state === 'draining') this.#goOn();
     else this.#asking.resume();
   };
@@ -284,13 +350,14 @@ export class ClientConnection implements Asker {
     const state = this.#state;
     if (state === 'left') return;
     this.#leave();
+    this.#letGoOfBytes();
     this.#asking.abandon();
     // Who is still being decided on is counted then.
     if (state === 'allowed' || state === 'asked' || state === 'answering')
       this.#lane.events.finished(this.#arrival as Arrival, this.#asking.status, 'client_gone');
   }
 
-  /** Looks for what took too long. Called now and then. */
+  /** Looks for what took too long here; what takes the upstream too long is seen on its link. Called now and then. */
   sweep(now: number): void {
     const waited = now - this.#since;
     const { limits } = this.#lane;
@@ -306,8 +373,7 @@ export class ClientConnection implements Asker {
         if (waited > limits.stalledMs) this.#socket.destroy();
         break;
       case 'asked':
-      case 'answering':
-        this.#asking.sweep(now);
+        if (this.#held !== null && !this.#asking.sending) this.onElsewhere('pipelined', this.#asking.letGo());
         break;
     }
   }
@@ -315,7 +381,7 @@ export class ClientConnection implements Asker {
   #enter(state: State): void {
     if (this.#state === 'gathering') clearTimeout(this.#gathering);
     this.#state = state;
-    this.#since = this.#lane.clock.now;
+    this.#since = this.#lane.links.clock.now;
   }
 
   #leave(): void {
@@ -327,27 +393,46 @@ export class ClientConnection implements Asker {
     this.#lane.forget(this);
   }
 
+  /** Nobody has to go on with the request any more. */
+  #letGoOfBytes(): void {
+    this.#chunk = NOTHING;
+    this.#pieces = NO_PIECES;
+    this.#lane.letGoOf(this.#kept);
+    this.#kept = 0;
+  }
+
   /** The connection is `node:http`'s from now on, with the request unread. */
   #handOver(why: HandedOver, begun: Begun | null): void {
     const socket = this.#socket;
+    const lane = this.#lane;
     this.#flush();
     this.#leave();
-    if (this.#arrival !== null) this.#lane.arrivals.exit(this.#arrival);
+    if (this.#arrival !== null) lane.arrivals.exit(this.#arrival);
     socket.off('data', this.#onData);
     socket.off('end', this.#onEnd);
     socket.off('error', this.#onClose);
     socket.off('close', this.#onClose);
     socket.off('drain', this.#onDrain);
-    this.#lane.handedOver[why]++;
+    lane.handedOver[why]++;
     if (begun !== null) {
-      begun.arrival.connection.begun = begun;
-      socket.once('close', () => this.#lane.neverGoneOnWith(begun));
+      const { connection } = begun.arrival;
+      connection.begun = begun;
+      socket.once('close', () => lane.neverGoneOnWith(connection));
     }
+    const bytes = [this.#chunk, ...this.#pieces];
+    if (this.#held !== null) bytes.push(this.#held);
+    const back = bytes.length === 1 ? (bytes[0] as Buffer) : Buffer.concat(bytes);
+    // What was kept already is still in memory until `node:http` has done with the request.
+    const kept = Math.min(this.#kept, back.length);
+    this.#kept -= kept;
+    if (kept > 0) lane.arrivals.onceDoneWith(socket, () => lane.letGoOf(kept));
+    this.#letGoOfBytes();
+    this.#held = null;
+    this.#request = null;
+    this.#arrival = null;
     // Paused, so that what is put back is read when all that reads it is there.
     socket.pause();
-    if (this.#chunk.length > 0) {
-      socket.unshift(this.#held === null ? this.#chunk : Buffer.concat([this.#chunk, this.#held]));
-    }
+    if (back.length > 0) socket.unshift(back);
     this.#next(socket);
     socket.resume();
   }

@@ -1,10 +1,11 @@
 import { type ProblemCode, problemStatus } from '../../shared/problems.ts';
 import type { Decide } from '../decision/decide.ts';
 import { release } from '../decision/spending.ts';
+import type { UpstreamLinks } from '../links/upstream-links.ts';
 import type { Arrivals } from '../listener/arrivals.ts';
 import type { Arrival } from '../listener/exchange.ts';
 import type { ListenerLimits } from '../listener/listener.ts';
-import type { Metrics, Outcome } from '../metrics.ts';
+import { type Metrics, type Outcome, outcomeOf } from '../metrics.ts';
 import { isOwnPath } from '../request.ts';
 import type { Route, Routes } from '../routes/routes.ts';
 import { Lane } from './lane.ts';
@@ -20,24 +21,19 @@ export type CreateLaneOptions = {
     arrival: Arrival,
     outcome: Outcome,
     status: number,
-    more: { keyId?: string | null; code?: ProblemCode },
+    more: { keyId?: string | null; code?: ProblemCode; detail?: string | null },
   ): void;
   onBug(arrival: Arrival, error: unknown): void;
   stopping(): boolean;
   now(): number;
   limits: ListenerLimits;
+  links: UpstreamLinks;
 };
 
 /** How long a client may take nothing of its answer. */
 const STALLED_MS = 60_000;
 /** How much longer than it says `node:http` keeps an idle connection: who closes first loses no request to the race. */
 const KEEP_BUFFER_MS = 1000;
-const SWEEP_MS = 250;
-/**
- * How long a small request may take from its first packet to its last. Whoever expects an answer to its head alone waits as
- * long for it, so it is not long.
- */
-const GATHER_MS = 100;
 
 /** The fast lane behind the same decisions, and with the same figures, as everything else. */
 export function createLane(options: CreateLaneOptions): Lane {
@@ -77,11 +73,14 @@ export function createLane(options: CreateLaneOptions): Lane {
         const keyId = arrival.allowed?.key.id ?? null;
         account(arrival, how === 'truncated' ? 'failed' : 'forwarded', status, { keyId });
       },
-      refused(arrival, code) {
+      refused(arrival, code, { key = null, detail = null } = {}) {
         leave(arrival);
         metrics.refused(code);
-        const status = problemStatus(code);
-        account(arrival, status >= 500 ? 'failed' : 'refused', status, { code });
+        account(arrival, outcomeOf(code), problemStatus(code), {
+          code,
+          keyId: key?.id ?? null,
+          detail,
+        });
       },
       clientGone(arrival) {
         leave(arrival);
@@ -93,10 +92,10 @@ export function createLane(options: CreateLaneOptions): Lane {
       idleMs: limits.idleMs + KEEP_BUFFER_MS,
       keepSeconds: Math.floor(limits.idleMs / 1000),
       silentMs: limits.checkMs,
-      gatherMs: Math.min(GATHER_MS, limits.checkMs),
+      gatherMs: limits.gatherMs,
       stalledMs: STALLED_MS,
-      sweepMs: Math.min(SWEEP_MS, limits.checkMs),
     },
+    links: options.links,
   });
   registerLaneMetrics(metrics.registry, lane);
   return lane;

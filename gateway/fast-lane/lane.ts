@@ -2,17 +2,17 @@ import type { Server } from 'node:http';
 import type { Socket } from 'node:net';
 import type { ProblemCode } from '../../shared/problems.ts';
 import type { Decision } from '../decision/decision.ts';
+import { type Conversation, replay } from '../links/replay.ts';
+import type { UpstreamLinks } from '../links/upstream-links.ts';
 import type { Arrivals } from '../listener/arrivals.ts';
 import type { Begun } from '../listener/begun.ts';
-import type { Arrival } from '../listener/exchange.ts';
+import type { Arrival, Connection } from '../listener/exchange.ts';
 import { readTheRest } from '../listener/headers.ts';
+import type { RefusedBecause } from '../request.ts';
 import type { Route } from '../routes/routes.ts';
 import type { Target } from '../upstream/upstream-group.ts';
 import { keptFor } from './answer-head.ts';
 import { ClientConnection } from './client-connection.ts';
-import type { Clock } from './link.ts';
-import { Links } from './links.ts';
-import { type Conversation, replay } from './replay.ts';
 import { NOT_PLAIN } from './request-grammar.ts';
 
 /** Why a connection went over to `node:http`. */
@@ -40,19 +40,26 @@ export type LaneEvents = {
   upstreamAnswered(milliseconds: number): void;
   bug(arrival: Arrival, error: unknown): void;
   finished(arrival: Arrival, status: number, how: 'complete' | 'truncated' | 'client_gone'): void;
-  refused(arrival: Arrival, code: ProblemCode): void;
+  refused(arrival: Arrival, code: ProblemCode, more?: RefusedBecause): void;
   clientGone(arrival: Arrival): void;
 };
 
 export type LaneOptions = {
-  arrivals: Pick<Arrivals, 'read' | 'enter' | 'exit'>;
+  arrivals: Pick<Arrivals, 'read' | 'enter' | 'exit' | 'onceDoneWith'>;
   /** The route of a request that may go ahead; `null` where anything else is to be done with it. */
   routeOf(arrival: Arrival): Route | null;
   decide(arrival: Arrival, route: Route): Decision | Promise<Decision>;
   events: LaneEvents;
   stopping(): boolean;
   limits: LaneLimits;
+  links: UpstreamLinks;
 };
+
+/**
+ * Requests whose body comes in several packets are kept until they are answered, and also what of them was handed over, all
+ * together up to this size. Beyond it they are `node:http`'s from the beginning, which passes a body on as it comes.
+ */
+const KEPT_BYTES = 64 * 1024 * 1024;
 
 /** In milliseconds. */
 export type LaneLimits = {
@@ -65,8 +72,6 @@ export type LaneLimits = {
   gatherMs: number;
   /** How long a client may take nothing of its answer. */
   stalledMs: number;
-  /** How often all of these are looked at. */
-  sweepMs: number;
 };
 
 /**
@@ -79,25 +84,23 @@ export class Lane {
   readonly limits: LaneLimits;
   /** What answers say of a connection that goes on. */
   readonly kept: string;
-  readonly clock: Clock = { now: Math.trunc(performance.now()) };
+  readonly links: UpstreamLinks;
   /** Requests that came in the lane. */
   taken = 0;
   /** Connections that went over to `node:http`, by why. */
   readonly handedOver = Object.fromEntries(HANDED_OVER.map((why) => [why, 0])) as Record<HandedOver, number>;
+  /** Bytes of requests that are kept, or will be when they are here. */
+  keptBytes = 0;
   readonly #options: LaneOptions;
-  readonly #connections = new Set<ClientConnection>();
-  readonly #links = new Map<Target, Links>();
   #toSend: ClientConnection[] = [];
-  readonly #timer: NodeJS.Timeout;
 
   constructor(options: LaneOptions) {
     this.#options = options;
     this.arrivals = options.arrivals;
     this.events = options.events;
     this.limits = options.limits;
+    this.links = options.links;
     this.kept = keptFor(options.limits.keepSeconds);
-    this.#timer = setInterval(() => this.#sweep(), options.limits.sweepMs);
-    this.#timer.unref();
   }
 
   /** Takes the connections that a server accepts from now on. What is not for the lane goes to who took them before. */
@@ -108,12 +111,12 @@ export class Lane {
     };
     server.removeAllListeners('connection');
     server.on('connection', (socket: Socket) =>
-      this.#connections.add(new ClientConnection(this, socket, next)),
+      this.links.watched.add(new ClientConnection(this, socket, next)),
     );
   }
 
   forget(connection: ClientConnection): void {
-    this.#connections.delete(connection);
+    this.links.watched.delete(connection);
   }
 
   routeOf(arrival: Arrival): Route | null {
@@ -145,13 +148,15 @@ export class Lane {
     for (const connection of connections) connection.send(now);
   };
 
-  linksTo(target: Target): Links {
-    let links = this.#links.get(target);
-    if (links === undefined) {
-      links = new Links(target, this.clock);
-      this.#links.set(target, links);
-    }
-    return links;
+  /** Whether so many bytes of a request may be kept; they are, until {@link letGoOf}. */
+  mayKeep(bytes: number): boolean {
+    if (this.keptBytes + bytes > KEPT_BYTES) return false;
+    this.keptBytes += bytes;
+    return true;
+  }
+
+  letGoOf(bytes: number): void {
+    this.keptBytes -= bytes;
   }
 
   /**
@@ -183,31 +188,16 @@ export class Lane {
   }
 
   /** The connection is closed. If `node:http` never came to the request on it, nobody else gives back what it took. */
-  neverGoneOnWith(begun: Begun): void {
+  neverGoneOnWith(connection: Connection): void {
+    const { begun } = connection;
+    if (begun === null) return;
+    connection.begun = null;
     const { arrival, route, taken } = begun;
-    if (arrival.connection.begun !== begun) return;
-    arrival.connection.begun = null;
     if (taken !== null) {
       route.group.release(taken.target);
       taken.abandon();
     }
     this.arrivals.enter(arrival);
     this.events.finished(arrival, 0, 'client_gone');
-  }
-
-  /** Stops looking after time, and ends the connections to the upstreams. Those of clients are the listener's. */
-  close(): void {
-    clearInterval(this.#timer);
-    for (const links of this.#links.values()) links.close();
-  }
-
-  #sweep(): void {
-    const now = Math.trunc(performance.now());
-    this.clock.now = now;
-    for (const connection of this.#connections) connection.sweep(now);
-    for (const [target, links] of this.#links) {
-      links.sweep();
-      if (links.closed) this.#links.delete(target);
-    }
   }
 }

@@ -1,8 +1,11 @@
-import { Counter, type Registry } from 'prom-client';
+import { Counter, Gauge, type Registry } from 'prom-client';
 import type { Lane } from './lane.ts';
 
 /** What went through the lane and what did not, for Prometheus. */
-export function registerLaneMetrics(registry: Registry, lane: Pick<Lane, 'taken' | 'handedOver'>): void {
+export function registerLaneMetrics(
+  registry: Registry,
+  lane: Pick<Lane, 'taken' | 'handedOver' | 'keptBytes'>,
+): void {
   new Counter({
     name: 'tollgate_gateway_fast_lane_requests_total',
     help: 'Requests that came in the fast lane.',
@@ -20,6 +23,14 @@ export function registerLaneMetrics(registry: Registry, lane: Pick<Lane, 'taken'
     collect() {
       this.reset();
       for (const [why, count] of Object.entries(lane.handedOver)) this.inc({ why }, count);
+    },
+  });
+  new Gauge({
+    name: 'tollgate_gateway_fast_lane_bytes',
+    help: 'Bytes of requests in several packets that are kept for the fast lane, or will be when they are here.',
+    registers: [registry],
+    collect() {
+      this.set(lane.keptBytes);
     },
   });
 }

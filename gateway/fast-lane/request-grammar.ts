@@ -1,7 +1,7 @@
+import { endOf, TARGET } from '../links/characters.ts';
+import { type LineReader, readLines, type Verdict } from '../links/header-lines.ts';
 import { HeaderNames } from '../listener/header-names.ts';
 import { ENDS_HERE, endsHere, HEAD_READER, type RequestHead } from '../listener/headers.ts';
-import { endOf, TARGET } from './characters.ts';
-import { type LineReader, readLines, type Verdict } from './header-lines.ts';
 
 /** A request that the lane understands completely. */
 export type PlainRequest = {
@@ -9,8 +9,12 @@ export type PlainRequest = {
   target: string;
   /** Lines that go on to the upstream are left in it as they came. */
   head: RequestHead;
-  /** The bytes after the head, all of them; `null` when there are none. */
+  /** The body, as far as it is here; `null` when there is none. */
   body: Buffer | null;
+  /** Bytes of the whole body. */
+  bodyLength: number;
+  /** Bytes of it that are still to come. */
+  missing: number;
 };
 
 /** Why a chunk is not for the lane. A small fixed set: they are counted. */
@@ -19,8 +23,8 @@ export type NotPlain = (typeof NOT_PLAIN)[number];
 
 /** Far below every limit of the listener, so that the lane never has to know them. */
 const MAX_HEAD = 8192;
-/** What comes in several packets is waited for up to this size. Less than a socket reads in advance. */
-const MAX_GATHERED = 32 * 1024;
+/** A request that comes in several packets is waited for up to this size. */
+const MAX_GATHERED = 1024 * 1024;
 
 /** Without a body of odd meaning. Each with the space that follows it. */
 const METHODS = ['GET ', 'POST ', 'PUT ', 'PATCH ', 'DELETE '] as const;
@@ -80,10 +84,10 @@ class RequestLines implements LineReader {
 const LINES = new RequestLines();
 
 /**
- * Reads a chunk that has to hold exactly one request, its head and all of its body. A number: it may be the beginning of
- * one, at least the whole request line, and so many bytes have to be there before more can be said.
+ * Reads a chunk that has to hold exactly one request, its head and as much of its body as is here. `unfinished`: it may be
+ * the beginning of one, at least the whole request line, and has to be read again with what comes after it.
  */
-export function readPlainRequest(chunk: Buffer): PlainRequest | NotPlain | number {
+export function readPlainRequest(chunk: Buffer): PlainRequest | NotPlain | 'unfinished' {
   const text = chunk.toString('latin1', 0, Math.min(chunk.length, MAX_HEAD));
   const method = methodOf(text);
   if (method === null) return text.includes('\r\n') ? 'unusual' : 'incomplete';
@@ -96,22 +100,22 @@ export function readPlainRequest(chunk: Buffer): PlainRequest | NotPlain | numbe
   const end = text.indexOf('\r\n\r\n', first - 2);
   if (end < 0) {
     if (chunk.length >= MAX_HEAD) return 'unusual';
-    return mayBecomeHead(chunk, text, first) ? chunk.length + 1 : 'incomplete';
+    return mayBecomeHead(chunk, text, first) ? 'unfinished' : 'incomplete';
   }
   LINES.reset();
   const unread = readLines(chunk, text, first, first, OF_INTEREST, LINES);
   const { contentLength } = LINES;
   if (unread === null || LINES.hosts !== 1) return 'unusual';
-  const surplus = chunk.length - (end + 4);
-  if (contentLength > 0) {
-    // A body where none is expected has no meaning that every upstream agrees on (RFC 9110 section 9.3.1).
-    if (method === 'GET' || method === 'DELETE') return 'unusual';
-    const whole = end + 4 + contentLength;
-    if (chunk.length < whole) return whole <= MAX_GATHERED ? whole : 'incomplete';
-  }
-  if (surplus > Math.max(contentLength, 0)) return 'pipelined';
-  const body = surplus > 0 ? chunk.subarray(end + 4) : null;
-  return { method, target: text.slice(path, pathEnd), head: HEAD_READER.end(unread), body };
+  const bodyLength = Math.max(contentLength, 0);
+  const whole = end + 4 + bodyLength;
+  // A body where none is expected has no meaning that every upstream agrees on (RFC 9110 section 9.3.1).
+  if (bodyLength > 0 && (method === 'GET' || method === 'DELETE')) return 'unusual';
+  if (chunk.length > whole) return 'pipelined';
+  const missing = whole - chunk.length;
+  if (missing > 0 && whole > MAX_GATHERED) return 'incomplete';
+  const body = bodyLength > 0 ? chunk.subarray(end + 4) : null;
+  const head = HEAD_READER.end(unread);
+  return { method, target: text.slice(path, pathEnd), head, body, bodyLength, missing };
 }
 
 /** Whether this is the beginning of a plain head, as far as can be told. */

@@ -3,10 +3,7 @@ import type { Arrival } from '../listener/exchange.ts';
 import { readTheRest } from '../listener/headers.ts';
 import type { Route } from '../routes/routes.ts';
 import type { Target } from '../upstream/upstream-group.ts';
-import { upstreamLines, upstreamTarget } from '../upstream/upstream-headers.ts';
-
-/** What else is in a value could be refused by undici, or make two headers of one. */
-const SENDABLE = /^[\t\x20-\x7e]*$/;
+import { isSendable, upstreamLines, upstreamTarget } from '../upstream/upstream-headers.ts';
 
 /**
  * The head of a request as undici writes it, latin1; `null` when a value of ours is not plain enough.
@@ -23,9 +20,7 @@ export function requestHead(
 ): string | null {
   const { method } = arrival;
   const allowed = arrival.allowed as Allowed;
-  const { customerId } = allowed.key;
-  // What came with the request is plain, and so are what routes say and the ids of plans.
-  if (customerId !== null && !SENDABLE.test(customerId)) return null;
+  if (!isSendable(allowed)) return null;
   if (route.upstream.secret !== null) readTheRest(arrival.head);
   const path = upstreamTarget(arrival.target, route, target);
   const head = `${method} ${path} HTTP/1.1\r\n${hop}${upstreamLines(arrival, route, allowed)}`;

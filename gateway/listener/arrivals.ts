@@ -2,7 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { BlockList, Socket } from 'node:net';
 import { clientAddress } from './client-address.ts';
 import type { Connections } from './connections.ts';
-import type { Arrival, Connection, Exchange } from './exchange.ts';
+import { type Arrival, type Connection, doneWith, type Exchange } from './exchange.ts';
 import { type RequestHead, readRequestHead } from './headers.ts';
 import { requestIdOf } from './request-id.ts';
 
@@ -85,10 +85,18 @@ export class Arrivals {
     this.inFlight--;
   }
 
+  /** Calls back when the next request that `node:http` reads from a connection is over, or the connection is closed. */
+  onceDoneWith(socket: Socket, then: () => void): void {
+    const connection = this.#connections.get(socket) as Connection;
+    connection.doneWith = then;
+    if (socket.destroyed) doneWith(connection);
+  }
+
   /** The exchange is over. */
   leave(exchange: Exchange): void {
     const { req, connection } = exchange;
     this.inFlight--;
+    doneWith(connection);
     if (req.complete || req.readableEnded) this.#release(exchange);
     // Answered before its body was here: a fault in the rest belongs to this request, which has its answer.
     else {

@@ -2,7 +2,7 @@ import type { BlockList, Socket } from 'node:net';
 import { addressGroup } from '../../shared/address-group.ts';
 import { peerOf } from './client-address.ts';
 import { MalformedBody } from './connection-fault.ts';
-import type { Connection } from './exchange.ts';
+import { type Connection, doneWith } from './exchange.ts';
 
 /** Bounds on connections: how many, and what one may do with the gateway's time. Milliseconds and bytes. */
 export type ConnectionLimits = {
@@ -82,6 +82,7 @@ export class Connections {
       underWay: null,
       watched: false,
       begun: null,
+      doneWith: null,
       taken: { bytes: 0, at: now },
       body: { of: null, bytes: 0, at: now },
     };
@@ -93,6 +94,7 @@ export class Connections {
       const left = (this.#perAddress.get(client) as number) - 1;
       if (left > 0) this.#perAddress.set(client, left);
       else this.#perAddress.delete(client);
+      doneWith(connection);
     });
     return connection;
   }
@@ -130,13 +132,14 @@ export class Connections {
   #check(): void {
     const now = performance.now();
     for (const [socket, connection] of this.#open) {
-      if (connection.busy === 0) {
+      // Of one that ends, the last answer may still be on its way.
+      if (connection.busy === 0 && !connection.closing && !socket.writableEnded) {
         connection.taken.at = now;
         connection.body.of = null;
         continue;
       }
       if (this.#isStalled(socket, connection, now)) socket.destroy();
-      else this.#checkBody(socket, connection, now);
+      else if (connection.busy > 0) this.#checkBody(socket, connection, now);
     }
   }
 

@@ -36,6 +36,8 @@ export type Connection = {
   watched: boolean;
   /** The next request on it was begun in the fast lane; `null`: it was not. */
   begun: Begun | null;
+  /** Called when the next request that `node:http` reads from it is over, or it is closed; `null`: nobody waits for that. */
+  doneWith: (() => void) | null;
 };
 
 /** A request as it arrived, with what was found out about it from its head and its connection. */
@@ -75,4 +77,11 @@ export function closeAfter(exchange: Exchange): boolean {
   if (connection.last !== exchange) return false;
   connection.closing = true;
   return true;
+}
+
+/** Whoever waits for that is told that `node:http` has done with a request on the connection. */
+export function doneWith(connection: Connection): void {
+  const then = connection.doneWith;
+  connection.doneWith = null;
+  then?.();
 }

@@ -1,7 +1,8 @@
 import { createServer, type RequestListener, type Server } from 'node:http';
-import { type AddressInfo, Server as NetServer, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import { rawProblem, sendAndClose } from '../answers/refusal.ts';
 import { acceptWebSockets, isHandshake } from '../websockets/websockets.ts';
+import type { Acceptors, ConnectionOptions } from './acceptors.ts';
 import { onConnectionFault } from './connection-fault.ts';
 import type { ConnectionLimits, Connections } from './connections.ts';
 
@@ -12,6 +13,11 @@ export type ListenerLimits = Omit<ConnectionLimits, 'maxConnections' | 'maxConne
   /** How long an idle connection is kept. Longer than the 60 s of common load balancers, so that they close first. */
   idleMs: number;
   headBytes: number;
+  /**
+   * How long a request of up to a mebibyte may take from its first packet to its last to be read in one go. Whoever
+   * expects an answer to its head alone waits as long for it, so it is not long.
+   */
+  gatherMs: number;
 };
 
 /** A body has no limit to its time, only to its slowness: 100 bytes a second. */
@@ -19,6 +25,7 @@ export const LISTENER_LIMITS: ListenerLimits = {
   headersMs: 10_000,
   idleMs: 65_000,
   headBytes: 16 * 1024,
+  gatherMs: 100,
   stalledMs: 60_000,
   bodyMs: 30_000,
   bodyBytes: 3000,
@@ -44,12 +51,9 @@ export function createListener(
     keepAliveTimeout: limits.idleMs,
     connectionsCheckingInterval: limits.checkMs,
     maxHeaderSize: limits.headBytes,
-    noDelay: true,
+    ...connectionOptions(limits),
     // A request without a body has no stream to be read to its end: `end` and `close` never come.
     optimizeEmptyRequests: true,
-    // Finds clients that vanished without a word, on connections that are silent for long.
-    keepAlive: true,
-    keepAliveInitialDelay: limits.idleMs,
     // Answered with a problem.
     requireHostHeader: false,
     shouldUpgradeCallback: (req) => isHandshake(req, connections),
@@ -74,6 +78,12 @@ export function createListener(
   return server;
 }
 
+/** How connections to the listener are set up. */
+export function connectionOptions({ idleMs }: ListenerLimits): ConnectionOptions {
+  // `keepAlive` finds clients that vanished without a word, on connections that are silent for long.
+  return { noDelay: true, keepAlive: true, keepAliveInitialDelay: idleMs };
+}
+
 /** Has the connections of a listener counted before anybody reads them. To be called when all who do are there. */
 export function countConnections(server: Server, connections: Pick<Connections, 'open'>): void {
   const readers = server.listeners('connection');
@@ -93,26 +103,14 @@ function turnAway(socket: Socket): void {
   socket.end(rawProblem('overloaded', 'There are too many connections.', ['Retry-After: 1']));
 }
 
-/** Starts listening. @throws the system's error, such as EADDRINUSE */
-export async function listen(server: Server, port: number, host: string): Promise<number> {
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', reject);
-    server.listen(port, host, () => {
-      server.off('error', reject);
-      resolve();
-    });
-  });
-  return (server.address() as AddressInfo).port;
-}
-
 /** Stops accepting, lets requests under way finish, and cuts off those that take longer than `limitMs`. */
 export async function stopListening(
   server: Server,
+  acceptors: Pick<Acceptors, 'close'>,
   connections: Connections,
   limitMs: number,
 ): Promise<void> {
-  // Not the close of `node:http`: it closes connections that are idle at this moment, in the middle of a client's work.
-  if (server.listening) NetServer.prototype.close.call(server);
+  acceptors.close();
   await connections.drained(limitMs);
   connections.stop();
   server.close();

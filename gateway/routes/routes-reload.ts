@@ -101,6 +101,7 @@ export function registerReloadMetrics(registry: Registry, reload: RoutesReload):
   new Gauge({
     name: 'tollgate_gateway_routes_loaded_timestamp_seconds',
     help: 'When the routes in force were last found to be those of the routes file.',
+    aggregator: 'min',
     registers: [registry],
     collect() {
       this.set(reload.loadedAt / 1000);

@@ -2,8 +2,8 @@ import { rmSync, writeFileSync } from 'node:fs';
 import { crc32 } from 'node:zlib';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { encodeBase62 } from '../../shared/base62.ts';
-import { sqlitePath } from '../../shared/config.ts';
 import { mintKey, parseKey } from '../../shared/keys.ts';
+import { sqlitePath } from '../../shared/keystore-url.ts';
 import { boughtKey, closeAll, closeLater, startTestGateway, startUpstream } from '../../test/gateways.ts';
 import { newKeystoreUrl, openTestKeystore } from '../../test/keystores.ts';
 import { HashQueue } from '../decision/hash-queue.ts';
@@ -219,7 +219,8 @@ describe('a keystore that fails', () => {
     expect(await problemOf(response)).toMatchObject({ status: 503, code: 'keystore_unavailable' });
     expect((await gateway.get('/', known.plaintext)).status).toBe(200);
     expect((await gateway.get('/health')).status).toBe(200);
-    expect(await problemOf(await gateway.get('/ready'))).toMatchObject({ status: 503 });
+    const ready = await gateway.get('/ready');
+    expect([ready.status, await ready.json()]).toEqual([200, { status: 'keystore_away' }]);
     expect((await gateway.get('/', 'nonsense')).status, 'a typo is a typo all the same').toBe(401);
   });
 
@@ -347,10 +348,10 @@ describe('a flood of wrong keys', () => {
         answered++;
       }
     });
-    await vi.waitFor(() => expect(answered).toBeGreaterThan(230), 20_000);
+    await vi.waitFor(() => expect(answered).toBeGreaterThan(230));
     expect((await gateway.get('/', known.plaintext)).status).toBe(200);
     expect((await gateway.get('/', fresh.plaintext)).status).toBe(200);
-    await vi.waitFor(() => expect(answered).toBeGreaterThan(700), 25_000);
+    await vi.waitFor(() => expect(answered).toBeGreaterThan(700));
     over = true;
     await Promise.all(flood);
     const seconds = (performance.now() - begun) / 1000;

@@ -3,8 +3,8 @@ import { crc32 } from 'node:zlib';
 import Database from 'better-sqlite3';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { encodeBase62 } from '../../shared/base62.ts';
-import { sqlitePath } from '../../shared/config.ts';
 import { mintKey } from '../../shared/keys.ts';
+import { sqlitePath } from '../../shared/keystore-url.ts';
 import { closeAll, closeLater, sendRaw, startTestGateway, startUpstream } from '../../test/gateways.ts';
 import { subscription } from '../../test/keystore-fixtures.ts';
 

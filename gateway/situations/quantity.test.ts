@@ -72,16 +72,26 @@ describe('effective plans', () => {
   const plans = new EffectivePlans({ plan: (id) => (id === 'seats' ? seats : undefined) });
 
   it('are made once for each quantity', () => {
-    const five = plans.of({ planId: 'seats', quantity: 5 });
+    const five = plans.of({ planId: 'seats', quantity: 5, override: null });
     expect(five?.quota).toBe(50);
-    expect(plans.of({ planId: 'seats', quantity: 5 })).toBe(five);
-    expect(plans.of({ planId: 'seats', quantity: 1 })).toBe(seats);
-    expect(plans.of({ planId: 'gone', quantity: 5 })).toBeUndefined();
+    expect(plans.of({ planId: 'seats', quantity: 5, override: null })).toBe(five);
+    expect(plans.of({ planId: 'seats', quantity: 1, override: null })).toBe(seats);
+    expect(plans.of({ planId: 'gone', quantity: 5, override: null })).toBeUndefined();
+  });
+
+  it('are made once for the limits of a key, whatever they are put in the place of', () => {
+    const override = { limits: [{ name: 'minute', requests: 9, seconds: 60 }], quota: null };
+    const key = { planId: 'seats', quantity: 5, override };
+    const own = plans.of(key);
+    expect(own).toMatchObject({ limits: override.limits, quota: 50 });
+    expect(plans.of(key)).toBe(own);
+    expect(plans.of({ ...key, quantity: 2 })).toMatchObject({ limits: override.limits, quota: 20 });
+    expect(plans.of({ ...key, planId: 'gone' })).toBeUndefined();
   });
 
   it('are right for any number of quantities', () => {
     for (let quantity = 1; quantity <= 5000; quantity++)
-      expect(plans.of({ planId: 'seats', quantity })?.quota).toBe(10 * quantity);
-    expect(plans.of({ planId: 'seats', quantity: 5 })?.quota).toBe(50);
+      expect(plans.of({ planId: 'seats', quantity, override: null })?.quota).toBe(10 * quantity);
+    expect(plans.of({ planId: 'seats', quantity: 5, override: null })?.quota).toBe(50);
   });
 });

@@ -3,8 +3,8 @@ import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { sqlitePath } from '../../shared/config.ts';
 import { mintKey, parseKey } from '../../shared/keys.ts';
+import { sqlitePath } from '../../shared/keystore-url.ts';
 import { closeAll, closeLater, sendRaw, startTestGateway, startUpstream } from '../../test/gateways.ts';
 import { newKeystoreUrl, openTestKeystore, SERVER_SECRET } from '../../test/keystores.ts';
 
@@ -188,7 +188,7 @@ describe('npm run gateway', () => {
     });
     await keystore.close();
     const { child, output } = run({ KEYSTORE_URL: url, GATEWAY_PORT: '0', INTERNAL_PORT: '0' });
-    await vi.waitFor(() => expect(output.text).toMatch(/listens at .*built-in demo API/), 15_000);
+    await vi.waitFor(() => expect(output.text).toMatch(/listens at .*built-in demo API/));
     const gatewayUrl = /listens at (http:\S+)/.exec(output.text)?.[1];
     const echo = await fetch(`${gatewayUrl}/v1/echo`, { headers: { 'X-API-Key': plaintext } });
     expect(await echo.json()).toMatchObject({

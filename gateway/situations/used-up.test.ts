@@ -1,5 +1,6 @@
-import { afterEach, describe, expect, it, vi } from 'vitest';
+import { afterEach, describe, expect, it } from 'vitest';
 import { boughtKey, closeAll, startTestGateway, startUpstream } from '../../test/gateways.ts';
+import { eventually } from '../../test/servers.ts';
 
 afterEach(closeAll);
 
@@ -103,9 +104,8 @@ describe('two gateways on one keystore', () => {
     const b = await startTestGateway({ plans, keystoreUrl: a.keystoreUrl });
     const { plaintext, id } = await a.key('p');
     const inLedger = async (requests: number) =>
-      vi.waitFor(
-        async () => expect(await a.keystore.findKeyFacts(id)).toMatchObject({ usedInAll: requests }),
-        2000,
+      eventually(async () =>
+        expect(await a.keystore.findKeyFacts(id)).toMatchObject({ usedInAll: requests }),
       );
     const statuses: number[] = [];
     for (const [gateway, total] of [

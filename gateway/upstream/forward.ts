@@ -1,4 +1,5 @@
 import type { Allowed } from '../decision/decision.ts';
+import type { UpstreamLinks } from '../links/upstream-links.ts';
 import type { Taken } from '../listener/begun.ts';
 import type { Exchange } from '../listener/exchange.ts';
 import type { Route } from '../routes/routes.ts';
@@ -27,9 +28,12 @@ export type ForwardEvents = {
 export class Forwarder {
   readonly #events: ForwardEvents;
   readonly #websockets: Pick<WebSockets, 'forward'>;
+  readonly #links: UpstreamLinks | null;
 
-  constructor(events: ForwardEvents, websockets: Pick<WebSockets, 'forward'>) {
+  /** @param links over which plain requests go; `null`: all of them go over undici's connections */
+  constructor(events: ForwardEvents, websockets: Pick<WebSockets, 'forward'>, links: UpstreamLinks | null) {
     this.#events = events;
+    this.#links = links;
     this.#websockets = websockets;
   }
 
@@ -41,6 +45,6 @@ export class Forwarder {
    */
   forward(exchange: Exchange, route: Route, allowed: Allowed | null, taken: Taken | null = null): void {
     if (exchange.connection.upgrade !== null) this.#websockets.forward(exchange, route, allowed);
-    else new Forwarding(exchange, route, allowed, this.#events).start(taken);
+    else new Forwarding(exchange, route, allowed, this.#events, this.#links).start(taken);
   }
 }

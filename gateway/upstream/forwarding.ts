@@ -7,6 +7,8 @@ import {
   responseHeaders,
 } from '../answers/client-headers.ts';
 import type { Allowed } from '../decision/decision.ts';
+import { askOverLink, isForLink } from '../links/linked-request.ts';
+import type { UpstreamLinks } from '../links/upstream-links.ts';
 import type { Taken } from '../listener/begun.ts';
 import { closeAfter, type Exchange } from '../listener/exchange.ts';
 import type { Route } from '../routes/routes.ts';
@@ -15,7 +17,7 @@ import type { ForwardEvents } from './forward.ts';
 import { connectionBroke, failureOf, isServersFault } from './forward-failure.ts';
 import { afterWrites, lingerOverBody, RequestBody } from './request-body.ts';
 import type { Target, WaitingRequest } from './upstream-group.ts';
-import { upstreamHeaders, upstreamTarget } from './upstream-headers.ts';
+import { isSendable, upstreamHeaders, upstreamTarget } from './upstream-headers.ts';
 
 /** Up to this size a body is worth copying to save a write. */
 const ONE_WRITE_BYTES = 16 * 1024;
@@ -34,8 +36,10 @@ export class Forwarding implements Dispatcher.DispatchHandler, WaitingRequest {
   readonly #headers: string[];
   readonly #body: RequestBody | null;
   readonly #events: ForwardEvents;
+  /** Over which it is sent; `null`: over undici's connections. */
+  readonly #links: UpstreamLinks | null;
   readonly #startedAt = performance.now();
-  /** The server that is being asked; `null` between two attempts and when all is over. */
+  /** The server that is being asked, or will be in a later turn; `null` between two attempts and when all is over. */
   #target: Target | null = null;
   #controller: Dispatcher.DispatchController | null = null;
   #status = 0;
@@ -53,14 +57,21 @@ export class Forwarding implements Dispatcher.DispatchHandler, WaitingRequest {
   #complete = false;
   #held: Buffer | null = null;
 
-  constructor(exchange: Exchange, route: Route, allowed: Allowed | null, events: ForwardEvents) {
+  constructor(
+    exchange: Exchange,
+    route: Route,
+    allowed: Allowed | null,
+    events: ForwardEvents,
+    links: UpstreamLinks | null,
+  ) {
     const { req, head, connection } = exchange;
     this.#exchange = exchange;
     this.#route = route;
     this.#allowed = allowed;
     this.#events = events;
     this.#headers = upstreamHeaders(exchange, route, allowed, req.httpVersion);
-    if (head.contentLength !== null) this.#headers.push('Content-Length', head.contentLength);
+    if (head.hasBody && head.contentLength !== null) this.#headers.push('Content-Length', head.contentLength);
+    this.#links = !head.hasBody && (allowed === null || isSendable(allowed)) ? links : null;
     this.#body = head.hasBody ? new RequestBody(req, route.policy.maxBodyBytes) : null;
     this.#body?.once('error', (error) => this.#bodyFailed(error));
     // One listener a connection, not one a request.
@@ -89,7 +100,9 @@ export class Forwarding implements Dispatcher.DispatchHandler, WaitingRequest {
   turn(): void {
     if (this.#over) return;
     if (this.#waiting) this.flush();
-    else if (this.#asked === 0) this.#takeServer();
+    else if (this.#asked > 0) return;
+    else if (this.#target === null) this.#takeServer();
+    else this.#ask(this.#target);
   }
 
   #takeServer(): void {
@@ -271,13 +284,24 @@ export class Forwarding implements Dispatcher.DispatchHandler, WaitingRequest {
     res.once('drain', () => controller.resume());
   }
 
-  #ask(target: Target, dispatcher: Dispatcher = target.dispatcher): void {
+  /** @param begun what to go on with, where it was asked before */
+  #ask(target: Target, begun: Dispatcher | null = null): void {
     const { method, target: requested } = this.#exchange;
+    const { upstream } = this.#route;
+    const links = begun === null && isForLink(method, target, upstream) ? this.#links : null;
     this.#target = target;
     this.#controller = null;
-    this.#asked++;
     const path = upstreamTarget(requested, this.#route, target);
-    dispatcher.dispatch({ path, method, headers: this.#headers, body: this.#body }, this);
+    const request = { path, method, headers: this.#headers };
+    this.#asked++;
+    const sent = links !== null && askOverLink(links, target, upstream, request, this, this.#startedAt);
+    if (sent === true) return;
+    if (sent === 'later' && this.#asked === 1) {
+      this.#asked = 0;
+      soon(this);
+      return;
+    }
+    (begun ?? target.dispatcher).dispatch({ ...request, body: this.#body }, this);
   }
 
   #mayAskAgain(sent: boolean, error: Error): boolean {

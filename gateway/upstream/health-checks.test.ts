@@ -80,8 +80,12 @@ describe('health checks', () => {
 
   it('notice a server that takes the question and says nothing', async () => {
     const sockets = new Set<Socket>();
+    let questions = 0;
     const silent = createTcpServer((socket) => {
+      questions++;
       sockets.add(socket);
+      // Else its end would wait behind what was not read.
+      socket.resume();
       socket.on('error', () => {});
       socket.on('close', () => sockets.delete(socket));
     });
@@ -99,6 +103,7 @@ describe('health checks', () => {
     });
     await eventually(() => expect(gateway.lines.join('')).toContain('no answer within 100 ms'));
     // One question at a time, and none is left open.
+    await eventually(() => expect(questions).toBeGreaterThan(5));
     await eventually(() => expect(sockets.size).toBeLessThanOrEqual(2));
   });
 
@@ -126,7 +131,8 @@ describe('health checks', () => {
     const next = await server('next');
     await gatewayBefore([next.url], { health: HEALTH });
     await eventually(() => expect(next.checks).toBeGreaterThan(3));
-    expect(a.checks).toBe(checks);
+    // One may have been on its way.
+    expect(a.checks).toBeLessThanOrEqual(checks + 1);
   });
 });
 

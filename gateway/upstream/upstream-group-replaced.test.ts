@@ -3,7 +3,7 @@ import type { AddressInfo, Socket } from 'node:net';
 import { afterEach, expect, it } from 'vitest';
 import { closeAll, closeLater } from '../../test/gateways.ts';
 import { eventually, routeToServers } from '../../test/servers.ts';
-import { Links } from '../fast-lane/links.ts';
+import { Links } from '../links/links.ts';
 import { type Target, UpstreamGroup } from './upstream-group.ts';
 
 afterEach(closeAll);
@@ -90,12 +90,11 @@ it('gives those that wait their turn', async () => {
   await closed;
 });
 
-it('has no connections of the fast lane for a request that comes late, and the lane remembers nothing of it', async () => {
+it('has no links for a request that comes late, and nothing is remembered of them', async () => {
   const { servers } = await group();
   const [target] = servers.targets as [Target];
   await servers.close();
-  const links = new Links(target, { now: 0 });
+  const links = new Links(target, { now: 0 }, () => true, 0);
   expect(links.take(10)).toBeNull();
-  // By this the lane's sweep knows that it can forget them.
-  expect(links.closed).toBe(true);
+  expect(links.over).toBe(true);
 });

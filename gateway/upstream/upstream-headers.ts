@@ -76,6 +76,17 @@ export function upstreamLines(arrival: Arrival, route: Route, { key, plan }: All
   return secret === null ? lines : `${lines}${secret.header}: ${secret.value}\r\n`;
 }
 
+/** What else is in a value could be refused by undici, or make two headers of one. */
+const SENDABLE = /^[\t\x20-\x7e]*$/;
+
+/**
+ * Whether what we say of a key can stand in a head as it is. What came with a request that is plain can, and so can what routes
+ * say and the ids of plans.
+ */
+export function isSendable({ key: { customerId } }: Allowed): boolean {
+  return customerId === null || SENDABLE.test(customerId);
+}
+
 /** Header lines without those of a name, in whatever spelling a CGI-like upstream would take for it. */
 function without(headers: readonly string[], name: string): string[] {
   const plain = plainName(name);

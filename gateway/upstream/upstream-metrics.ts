@@ -1,13 +1,20 @@
-import { Counter, Gauge, type Registry } from 'prom-client';
+import { type Aggregator, Counter, Gauge, type Registry } from 'prom-client';
 import type { Route, Routes } from '../routes/routes.ts';
 import type { Target } from './upstream-group.ts';
 
 /** What is known of the servers behind the routes, read when somebody asks. Servers are named by their origins. */
 export function registerUpstreamMetrics(registry: Registry, routes: Pick<Routes, 'all'>): void {
-  const perServer = (name: string, help: string, read: (server: Target) => number) =>
+  /** @param together what several processes say together */
+  const perServer = (
+    name: string,
+    help: string,
+    read: (server: Target) => number,
+    together: Aggregator = 'sum',
+  ) =>
     new Gauge({
       name,
       help,
+      aggregator: together,
       labelNames: ['route', 'server'],
       registers: [registry],
       collect() {
@@ -21,6 +28,7 @@ export function registerUpstreamMetrics(registry: Registry, routes: Pick<Routes,
     'tollgate_gateway_upstream_healthy',
     'Whether a server is used: 0 when health checks or the requests sent to it say that it does not answer.',
     ({ healthy, circuit }) => (healthy && circuit.state === 'closed' ? 1 : 0),
+    'min',
   );
   perServer('tollgate_gateway_upstream_pending', 'Requests under way.', ({ pending }) => pending);
   perServer(

@@ -43,6 +43,26 @@ describe.each(ALL_FORMS)('asked in the form %s', (form) => {
     expect(response.headers.get('x-ratelimit-remaining'), 'it is the same count').toBe('2');
   });
 
+  it('writes down what it refuses: whose key, why, and what was asked for', async () => {
+    const gateway = await startTestGateway();
+    const { plaintext, id } = await gateway.key('small');
+    await gateway.keystore.revokeKey({ id, reason: 'leaked', actor: 'test' });
+    const question = { key: plaintext, path: '/v1/items', host: 'api.example.com' };
+    const { headers } = await ask(gateway, form, question);
+    await vi.waitFor(async () => {
+      const found = await gateway.keystore.findRefusal(headers['x-request-id'] as string);
+      expect(found).toMatchObject({
+        keyId: id,
+        code: 'revoked_key',
+        detail: expect.stringContaining('known to others'),
+        method: 'GET',
+        host: 'api.example.com',
+        path: '/v1/items',
+        route: 'default',
+      });
+    });
+  });
+
   it('sets every identity header also where there is nothing to say', async () => {
     const gateway = await startTestGateway({ routes: routes({ '/': {}, '/open': { access: 'public' } }) });
     const { plaintext } = await gateway.key();

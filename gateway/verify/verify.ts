@@ -10,8 +10,8 @@ import { release } from '../decision/spending.ts';
 import { type Peer, peerOf } from '../listener/client-address.ts';
 import { FORM_FAULTS } from '../listener/form.ts';
 import { requestIdOf } from '../listener/request-id.ts';
-import type { Outcome } from '../metrics.ts';
-import { UNCLEAR_PATH } from '../request.ts';
+import { type Outcome, outcomeOf } from '../metrics.ts';
+import { type RefusedBecause, UNCLEAR_PATH } from '../request.ts';
 import type { Route, Routes } from '../routes/routes.ts';
 import { type AskedAbout, readQuestion, type UnclearQuestion, type VerifyForm } from './verify-request.ts';
 
@@ -29,7 +29,7 @@ export type VerifyOptions = {
     asked: AskedAbout,
     outcome: Outcome,
     status: number,
-    more: { keyId: string | null; code: ProblemCode | null },
+    more: { keyId: string | null; code: ProblemCode | null; detail?: string | null },
   ): void;
   /** Called when something unforeseen was thrown. */
   onBug(asked: AskedAbout, error: unknown): void;
@@ -71,7 +71,7 @@ export function createVerify(options: VerifyOptions): Verify {
   ): void {
     if (performance.now() - complainedAt > COMPLAINT_MS) {
       complainedAt = performance.now();
-      log.error({ proxy: peer.address, requestId }, `A proxy cannot be answered. ${detail}`);
+      log.error({ proxy: peer.address, request_id: requestId }, `A proxy cannot be answered. ${detail}`);
     }
     send(form, res, 'proxy_misconfigured', problemAnswer(requestId, 'proxy_misconfigured', detail));
   }
@@ -88,11 +88,14 @@ export function createVerify(options: VerifyOptions): Verify {
     asked: AskedAbout,
     code: ProblemCode,
     answer: ProblemAnswer,
-    keyId: string | null = null,
+    { key = null, detail }: RefusedBecause = {},
   ): void {
     send(form, res, code, answer);
-    const { status } = answer;
-    options.onAnswered(asked, status >= 500 ? 'failed' : 'refused', status, { keyId, code });
+    options.onAnswered(asked, outcomeOf(code), answer.status, {
+      keyId: key?.id ?? null,
+      code,
+      detail: detail ?? null,
+    });
   }
 
   function send(form: VerifyForm, res: ServerResponse, code: ProblemCode, answer: ProblemAnswer): void {
@@ -110,7 +113,7 @@ export function createVerify(options: VerifyOptions): Verify {
     detail: string,
     headers: string[] = [],
   ): void {
-    refuse(form, res, asked, code, problemAnswer(asked.requestId, code, detail, {}, headers));
+    refuse(form, res, asked, code, problemAnswer(asked.requestId, code, detail, {}, headers), { detail });
   }
 
   function decideAndAnswer(form: VerifyForm, res: ServerResponse, asked: AskedAbout, route: Route): void {
@@ -135,8 +138,7 @@ export function createVerify(options: VerifyOptions): Verify {
       allow(res, asked, decision);
       return;
     }
-    const { code, key } = decision;
-    refuse(form, res, asked, code, refusedAnswer(asked.requestId, decision), key?.id ?? null);
+    refuse(form, res, asked, decision.code, refusedAnswer(asked.requestId, decision), decision);
   }
 
   function failed(form: VerifyForm, res: ServerResponse, asked: AskedAbout, error: unknown): void {

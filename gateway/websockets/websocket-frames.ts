@@ -2,6 +2,8 @@
 export const CLOSE_GOING_AWAY = 1001;
 export const CLOSE_PROTOCOL_ERROR = 1002;
 export const CLOSE_POLICY_VIOLATION = 1008;
+/** Registered as "Try Again Later" (IANA's WebSocket close codes). */
+export const CLOSE_TRY_AGAIN = 1013;
 
 const NOTHING = Buffer.alloc(0);
 /** Reason and code have to fit into one control frame. */

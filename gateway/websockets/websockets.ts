@@ -8,7 +8,7 @@ import type { Connection, Exchange } from '../listener/exchange.ts';
 import type { Route } from '../routes/routes.ts';
 import type { ForwardEvents } from '../upstream/forward.ts';
 import { BUDGET_SPENT, OpenWebSocket } from './open-websocket.ts';
-import { CLOSE_GOING_AWAY, CLOSE_POLICY_VIOLATION } from './websocket-frames.ts';
+import { CLOSE_GOING_AWAY, CLOSE_POLICY_VIOLATION, CLOSE_TRY_AGAIN } from './websocket-frames.ts';
 import { WebSocketHandshake } from './websocket-handshake.ts';
 
 export type WebSocketOptions = {
@@ -93,9 +93,13 @@ export class WebSockets {
       const counted = spendMessage(budget, now());
       if (!(counted instanceof Promise)) return counted;
       // Messages keep their order and do not wait: the one that was too many is the last.
-      void counted.then((allowed) => {
-        if (!allowed) websocket().close(CLOSE_POLICY_VIOLATION, BUDGET_SPENT);
-      });
+      counted.then(
+        (allowed) => {
+          if (!allowed) websocket().close(CLOSE_POLICY_VIOLATION, BUDGET_SPENT);
+        },
+        // Nothing passes uncounted where the seller wants it so.
+        () => websocket().close(CLOSE_TRY_AGAIN, 'limits_unavailable'),
+      );
       return true;
     };
   }

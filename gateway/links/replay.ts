@@ -3,9 +3,11 @@ import { Client, type Dispatcher } from 'undici';
 import { watchForBreak } from '../upstream/broken-connection.ts';
 import type { Link, LinkUser } from './link.ts';
 
-/** What has passed between the lane and a server of the upstream about one request. */
+const NOTHING = Buffer.alloc(0);
+
+/** What has passed between us and a server of the upstream about one request. */
 export type Conversation = {
-  /** Bytes of the request sent. */
+  /** Bytes of the request that the connection was given to send. */
   sent: number;
   /** The bytes that came back so far. */
   received: Buffer;
@@ -18,7 +20,7 @@ export type Conversation = {
 };
 
 /**
- * A dispatcher for one request, to which it happens as it happened in the lane: nothing is sent again, and what the
+ * A dispatcher for one request, to which it happens as it happened on a link: nothing is sent again, and what the
  * upstream answered, or how its connection failed, is found out by the client that finds it out on every other request.
  */
 export function replay(origin: string, conversation: Conversation, spec: Client.Options): Dispatcher {
@@ -94,6 +96,7 @@ class Replayed extends Duplex implements LinkUser {
     if (this.destroyed) return;
     const { received, link } = this.#conversation;
     if (received.length > 0) this.push(received);
+    this.#conversation.received = NOTHING;
     if (link !== null) link.resume();
     // As from a socket: what came is read before what came after it is known.
     else setImmediate(() => this.#end());

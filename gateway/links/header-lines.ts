@@ -1,7 +1,7 @@
 import type { HeaderNames } from '../listener/header-names.ts';
 import { CR, endOf, LF, NAME, SPACE, VISIBLE } from './characters.ts';
 
-/** What becomes of a header line of interest: it stays in the text, it is taken out, or the message is not for the lane. */
+/** What becomes of a header line of interest: it stays in the text, it is taken out, or the message is not plain. */
 export type Verdict = 'stays' | 'taken' | 'not_plain';
 
 /** Says what becomes of lines of interest, and reads what they say. */
@@ -21,7 +21,7 @@ const MAX_LINES = 100;
  * @param text the same, as latin1
  * @param from where what stays begins: at the first line, or before it
  * @param first the beginning of the first line
- * @return what stays, the lines each with its CRLF; `null` when one of them is not for the lane, or there is none at all
+ * @return what stays, the lines each with its CRLF; `null` when one of them is not plain, or there is none at all
  */
 export function readLines(
   bytes: Uint8Array,

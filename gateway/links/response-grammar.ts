@@ -3,7 +3,7 @@ import { HeaderNames } from '../listener/header-names.ts';
 import { CR, endOf, LF, SPACE, VISIBLE } from './characters.ts';
 import { type LineReader, readLines, type Verdict } from './header-lines.ts';
 
-/** The head of an answer that the lane understands completely. */
+/** The head of an answer that is understood completely here. */
 export type PlainResponse = {
   status: number;
   /** The status line and the header lines that go on to the client, as they came, each with its CRLF. */
@@ -15,6 +15,9 @@ export type PlainResponse = {
   /** How long the connection may be kept after it, in milliseconds; 0: not at all. */
   keepMs: number;
 };
+
+/** The head of an answer has to be in so many bytes. */
+export const MAX_ANSWER_HEAD = 16 * 1024;
 
 const VERSION = 'HTTP/1.1 ';
 const STATUS = VERSION.length;
@@ -31,8 +34,8 @@ const MAX_KEEP_MS = 600_000;
 const TIMEOUT = /^timeout=(\d{1,6})(?:, ?max=\d{1,9})?$/;
 
 /** They change what the message or the connection is. */
-const NOT_FOR_THE_LANE = ['expect', 'upgrade', 'trailer', 'proxy-connection', 'transfer-encoding'];
-const OF_INTEREST = new HeaderNames([...NOT_FROM_UPSTREAM, ...NOT_FOR_THE_LANE, 'content-length', 'date']);
+const NOT_PLAIN = ['expect', 'upgrade', 'trailer', 'proxy-connection', 'transfer-encoding'];
+const OF_INTEREST = new HeaderNames([...NOT_FROM_UPSTREAM, ...NOT_PLAIN, 'content-length', 'date']);
 
 /** The header lines of one answer. */
 class ResponseLines implements LineReader {
@@ -70,7 +73,7 @@ class ResponseLines implements LineReader {
         return 'taken';
       }
     }
-    if (NOT_FOR_THE_LANE.includes(lower)) return 'not_plain';
+    if (NOT_PLAIN.includes(lower)) return 'not_plain';
     return NOT_FROM_UPSTREAM.has(lower) ? 'taken' : 'stays';
   }
 }
