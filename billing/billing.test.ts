@@ -19,9 +19,8 @@ const claim = (sessionId: string) =>
     body: JSON.stringify({ session_id: sessionId }),
   });
 const provisioned = (sessionId: string) =>
-  vi.waitFor(
-    async () => expect(await test.keystore.findPurchase(sessionId)).toMatchObject({ status: 'provisioned' }),
-    10_000,
+  vi.waitFor(async () =>
+    expect(await test.keystore.findPurchase(sessionId)).toMatchObject({ status: 'provisioned' }),
   );
 
 /** A price of a product of its own, by the month unless told otherwise. */
@@ -379,10 +378,7 @@ describe('a price that stands for no plan', () => {
 
     await test.restart({ PRICE_ID_TEST_TEAM: price.id });
     expect(await (await success(session.id)).json()).toMatchObject({ status: 'ready', plan: 'team' });
-    await vi.waitFor(
-      async () => expect(await test.keystore.inboxDepth()).toEqual({ pending: 0, failed: 0 }),
-      5000,
-    );
+    await vi.waitFor(async () => expect(await test.keystore.inboxDepth()).toEqual({ pending: 0, failed: 0 }));
     await test.restart();
   });
 

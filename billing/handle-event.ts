@@ -2,11 +2,13 @@ import { type EventObject, type LeasedEvent, MAIL_TYPE } from '../keystore/keyst
 import { type MailContext, sendMail } from './mail.ts';
 import { type SettleContext, settle } from './settle.ts';
 import { settleCustomer } from './settle-customer.ts';
+import { settleIncome } from './settle-income.ts';
 import { settlePayment } from './settle-payment.ts';
 import { settleSubscription } from './settle-subscription.ts';
 import type { EventKind } from './stripe-events.ts';
+import { lookAtIncomeOfCharge, lookAtIncomeOfSession, lookAtInvoice } from './stripe-income.ts';
 import { lookAtEvent, lookAtThinEvent } from './stripe-look.ts';
-import { lookAtDispute, lookAtInvoice, lookAtRefund } from './stripe-payments.ts';
+import { lookAtDispute, lookAtRefund } from './stripe-payments.ts';
 
 /** What working on events needs. Without `mail` this process sends none, and leaves them to one that does. */
 export type InboxContext = SettleContext & { mail?: MailContext | null };
@@ -42,20 +44,24 @@ async function handleObject(
   const { stripe } = context;
   switch (kind as EventKind) {
     case 'session':
-      return answerOf(await settle(context, id, actor));
+      return settleSession(context, id, actor);
     case 'subscription':
       return answerOf(await settleSubscription(context, id, actor));
     case 'invoice': {
-      const subscriptionId = (await lookAtInvoice(stripe, id))?.subscriptionId;
-      if (!subscriptionId) return { outcome: 'not_ours' };
-      return answerOf(await settleSubscription(context, subscriptionId, actor));
+      const look = await lookAtInvoice(stripe, id);
+      // Access first: it does not wait for what is only counted.
+      const access = look?.subscriptionId
+        ? answerOf(await settleSubscription(context, look.subscriptionId, actor))
+        : null;
+      const income = await settleIncome(context, (await look?.income()) ?? null);
+      return access ?? income;
     }
     case 'charge':
-      return settlePayment(context, id, actor);
+      return settleCharge(context, id, actor);
     case 'refund':
     case 'dispute': {
       const look = await (kind === 'refund' ? lookAtRefund(stripe, id) : lookAtDispute(stripe, id));
-      return look?.chargeId ? settlePayment(context, look.chargeId, actor) : { outcome: 'not_ours' };
+      return look?.chargeId ? settleCharge(context, look.chargeId, actor) : { outcome: 'not_ours' };
     }
     case 'customer':
       return settleCustomer(context, id, 'customer', actor);
@@ -69,6 +75,24 @@ async function handleObject(
     default:
       return { outcome: 'unhandled' };
   }
+}
+
+/** What a checkout bought, and what its one-time payment brought in. */
+async function settleSession(context: SettleContext, id: string, actor: string): Promise<Handled> {
+  const settled = await settle(context, id, actor);
+  const bought = settled.outcome === 'provisioned' || settled.outcome === 'already_provisioned';
+  // What a subscription brings in, its invoices say. Should this process end before the next is done, reconcile does it.
+  if (bought && settled.purchase.subscriptionId === null)
+    await settleIncome(context, await lookAtIncomeOfSession(context.stripe, id));
+  return answerOf(settled);
+}
+
+/** What became of a payment: of the keys it bought, and of the income it was. */
+async function settleCharge(context: SettleContext, id: string, actor: string): Promise<Handled> {
+  const settled = await settlePayment(context, id, actor);
+  if (settled.outcome !== 'not_found')
+    await settleIncome(context, await lookAtIncomeOfCharge(context.stripe, id));
+  return settled;
 }
 
 /** The inbox does not keep which session an event is about: it opens a sealed key. */

@@ -1,12 +1,15 @@
 import express, { type Router } from 'express';
+import { instanceProof } from '../shared/instance-proof.ts';
 import type { Billing } from './context.ts';
 
 /** How long one look at the keystore answers for others, milliseconds: anyone may ask, and each look is a write. */
 const CHECK_VALID_MS = 1000;
 
-/** `GET /health`: the keystore can be written. `GET /ready`: the same, with mode and inbox: a
- * `failed` event waits for somebody to act. Both 503 when not. */
-export function healthRoutes({ keystore, log, mode }: Billing): Router {
+/**
+ * `GET /health`: the keystore can be written; with a `challenge`, only that this is the installation that it should be. `GET
+ * /ready`: the keystore can be written, with mode and inbox: a `failed` event waits for somebody to act. Both 503 when not.
+ */
+export function healthRoutes({ config, keystore, log, mode }: Billing): Router {
   const router = express.Router();
   let checkedAt = 0;
   let check: Promise<void> | undefined;
@@ -19,7 +22,16 @@ export function healthRoutes({ keystore, log, mode }: Billing): Router {
     return check;
   };
 
-  router.get('/health', async (_request, response) => {
+  router.get('/health', async (request, response) => {
+    const proof = instanceProof(request.query.challenge, {
+      service: 'billing',
+      publicUrl: config.publicBillingUrl,
+      serverSecret: config.serverSecret,
+    });
+    if (proof !== undefined) {
+      response.json({ proof });
+      return;
+    }
     await checkWritable();
     response.json({ status: 'ok', keystore: 'writable' });
   });

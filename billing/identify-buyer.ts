@@ -1,18 +1,10 @@
 import type { Request } from 'express';
 import type { KeyFacts } from '../keystore/keystore.ts';
 import { REPLACED_AND_OVER, REVOKED_BECAUSE } from '../shared/access.ts';
+import type { AddressLimit } from '../shared/address-limit.ts';
 import { parseKey } from '../shared/keys.ts';
 import { ProblemError } from '../shared/problems.ts';
-import type { AddressLimit } from './address-limit.ts';
 import type { Billing } from './context.ts';
-
-/** The key in a request's `X-API-Key` or `Authorization: Bearer`; `undefined`: none. @throws ProblemError when they differ */
-export function presentedKey(request: Request): string | undefined {
-  const [, bearer] = /^bearer[ \t]+(.*)$/i.exec(request.get('authorization') ?? '') ?? [];
-  const found = new Set([request.get('x-api-key'), bearer].map((text) => text?.trim()).filter(Boolean));
-  if (found.size > 1) throw new ProblemError('conflicting_credentials');
-  return [...found][0];
-}
 
 /**
  * Whose key was presented.

@@ -147,18 +147,20 @@ export class InboxWorker {
 
   /** Works on events about one object. Returns what went wrong and is tried again later. */
   async #process(events: readonly LeasedEvent[]): Promise<unknown> {
-    const { keystore, log } = this.#context;
+    const { keystore, log, metrics } = this.#context;
     const ids = events.map((event) => event.id);
     const [first] = events as [LeasedEvent, ...LeasedEvent[]];
-    const about = { events: ids, type: first.type, attempt: first.attempts };
+    const about = { ...requestsOf(events), events: ids, type: first.type, attempt: first.attempts };
     try {
       const { outcome, failed } = await this.#handle(events);
       if (failed === undefined) {
         await keystore.completeEvents({ ids, outcome });
+        for (const event of events) metrics?.eventWorkedOn(event, 'processed', outcome);
         for (const id of ids) this.#sessions.delete(id);
         log.info({ ...about, outcome }, 'Event processed');
       } else {
         await keystore.failEvents({ ids, outcome, error: failed, retryAt: null });
+        for (const event of events) metrics?.eventWorkedOn(event, 'failed', outcome);
         log.error({ ...about, outcome, reason: failed }, 'Event failed: someone has to act');
       }
       return undefined;
@@ -171,7 +173,12 @@ export class InboxWorker {
   #handle(events: readonly LeasedEvent[]): Promise<Handled> {
     const remembered = events.find((event) => this.#sessions.has(event.id));
     const event = remembered ?? (events[0] as LeasedEvent);
-    return handleEvent(this.#context, event, this.#sessions.get(event.id) ?? null);
+    const { requestId } = event;
+    const context =
+      requestId === null
+        ? this.#context
+        : { ...this.#context, log: this.#context.log.child({ request_id: requestId }), requestId };
+    return handleEvent(context, event, this.#sessions.get(event.id) ?? null);
   }
 
   async #retryLater(events: readonly LeasedEvent[], error: unknown): Promise<void> {
@@ -188,14 +195,16 @@ export class InboxWorker {
   async #putBack(events: readonly LeasedEvent[], error: unknown, retryAt: number | null): Promise<void> {
     const [first] = events;
     if (!first) return;
-    const { keystore, log } = this.#context;
+    const { keystore, log, metrics } = this.#context;
     const ids = events.map((event) => event.id);
     log[retryAt === null ? 'error' : 'warn'](
-      { events: ids, type: first.type, attempt: first.attempts, err: error, retryAt },
+      { ...requestsOf(events), events: ids, type: first.type, attempt: first.attempts, err: error, retryAt },
       retryAt === null ? 'Event failed: given up after three days' : 'Event not processed yet; trying again',
     );
     try {
       const outcome = error instanceof ProblemError ? error.code : 'error';
+      const result = retryAt === null ? 'failed' : 'retried';
+      for (const event of events) metrics?.eventWorkedOn(event, result, outcome);
       const message = error instanceof Error ? error.message : String(error);
       await keystore.failEvents({ ids, outcome, error: message, retryAt });
     } catch (storeError) {
@@ -203,4 +212,12 @@ export class InboxWorker {
       log.error({ events: ids, err: storeError }, 'The event inbox cannot be written');
     }
   }
+}
+
+/** The requests that brought events, for the log: by them it is one story from the webhook to the key. */
+function requestsOf(events: readonly LeasedEvent[]): { request_id?: string; request_ids?: string[] } {
+  const ids = events.map(({ requestId }) => requestId).filter((id) => id !== null);
+  const [only] = ids;
+  if (only === undefined) return {};
+  return ids.length === 1 ? { request_id: only } : { request_ids: ids };
 }

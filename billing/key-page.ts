@@ -1,5 +1,5 @@
 import type { Request, Response } from 'express';
-import { planFor } from '../shared/plans.ts';
+import { planOfKey } from '../shared/plans.ts';
 import type { Billing } from './context.ts';
 import { planText, sendPage, timeText, wantsPage } from './pages.ts';
 
@@ -13,8 +13,7 @@ export type ShownKey = {
 };
 
 /**
- * Answers with a key, as a page or JSON. The only answer that carries one: it is written nowhere, so nothing here may
- * fail for want of something less important.
+ * Answers with a key, as a page or JSON.
  *
  * @param address what the page's address becomes, so that reloading it sends no form again
  */
@@ -25,39 +24,39 @@ export async function showKey(
   key: ShownKey,
   address: string,
 ): Promise<void> {
-  const { config, keystore, log, plans, mode } = billing;
-  const facts = await keystore.findKeyFacts(key.keyId).catch((error) => {
-    log.warn({ err: error, key: key.keyId }, 'A key is shown without its plan: the keystore cannot be read');
-    return undefined;
-  });
-  const sold = facts && plans.plan(facts.planId);
-  const plan = sold && planFor(sold, facts.quantity);
-  const curl = `curl -H "X-API-Key: ${key.plaintext}" ${config.publicGatewayUrl}/whoami`;
-  const { replaces } = key;
-  if (wantsPage(request)) {
-    sendPage(response, 'key', {
-      key: key.plaintext,
-      keyId: key.keyId,
-      plan: plan && planText(plan),
-      curl,
-      address,
-      old: replaces && {
-        keyId: replaces.keyId,
-        until: replaces.worksUntil === null ? null : timeText(replaces.worksUntil),
-      },
-    });
+  if (!wantsPage(request)) {
+    response.json(await keyJson(billing, key));
     return;
   }
-  response.json({
+  const { plan, curl } = await aboutKey(billing, key);
+  const { replaces } = key;
+  sendPage(response, 'key', {
+    key: key.plaintext,
+    keyId: key.keyId,
+    plan: plan && planText(plan),
+    curl,
+    address,
+    old: replaces && {
+      keyId: replaces.keyId,
+      until: replaces.worksUntil === null ? null : timeText(replaces.worksUntil),
+    },
+  });
+}
+
+/** A key as JSON. */
+export async function keyJson(billing: Billing, key: ShownKey): Promise<object> {
+  const { plan, planId, curl } = await aboutKey(billing, key);
+  const { replaces } = key;
+  return {
     key: key.plaintext,
     key_id: key.keyId,
     last_four: key.lastFour,
-    mode,
-    plan: facts?.planId ?? null,
+    mode: billing.mode,
+    plan: planId,
     limits:
       plan?.limits.map(({ name, requests, seconds }) => ({ name, requests, window_seconds: seconds })) ?? [],
     quota: plan?.quota ?? null,
-    gateway_url: config.publicGatewayUrl,
+    gateway_url: billing.config.publicGatewayUrl,
     curl,
     ...(replaces && {
       replaces: {
@@ -65,5 +64,22 @@ export async function showKey(
         works_until: replaces.worksUntil === null ? null : new Date(replaces.worksUntil).toISOString(),
       },
     }),
+  };
+}
+
+/**
+ * What is said beside a key. The answer that carries one is the only copy: it is written nowhere, so nothing here may fail for
+ * want of something less important.
+ */
+async function aboutKey({ config, keystore, log, plans }: Billing, { plaintext, keyId }: ShownKey) {
+  const facts = await keystore.findKeyFacts(keyId).catch((error) => {
+    log.warn({ err: error, key: keyId }, 'A key is shown without its plan: the keystore cannot be read');
+    return undefined;
   });
+  const sold = facts && plans.plan(facts.planId);
+  return {
+    planId: facts?.planId ?? null,
+    plan: sold && planOfKey(sold, facts),
+    curl: `curl -H "X-API-Key: ${plaintext}" ${config.publicGatewayUrl}/whoami`,
+  };
 }

@@ -31,7 +31,7 @@ const provisioned = async (sessionId: string) => {
 };
 const factsOf = async (id: string) => (await test.keystore.findKeyFacts(id))!;
 const settled = () =>
-  vi.waitFor(async () => expect(await test.keystore.inboxDepth()).toEqual({ pending: 0, failed: 0 }), 10_000);
+  vi.waitFor(async () => expect(await test.keystore.inboxDepth()).toEqual({ pending: 0, failed: 0 }));
 /** Pays a session made by API: several items, quantities, a customer that exists. */
 async function buyItems(
   items: { price: string; quantity: number }[],

@@ -1,11 +1,12 @@
 import { join } from 'node:path';
 import { Eta } from 'eta';
 import { type LeasedEvent, MAIL_TYPE, type MailKind, type Purchase } from '../keystore/keystore.ts';
-import { accessOf } from '../shared/access.ts';
+import { accessOf, GOOD_STANDING } from '../shared/access.ts';
 import type { Config } from '../shared/config.ts';
 import type { Handled } from './handle-event.ts';
 import { AddressRefused, type Mailer } from './mailer.ts';
 import { timeText } from './pages.ts';
+import { PROGRAM_ACTOR } from './purchase-state.ts';
 import type { SettleContext } from './settle.ts';
 import { lookAtCustomer } from './stripe-customers.ts';
 import { findSessions, lookAtSubscription } from './stripe-look.ts';
@@ -18,8 +19,11 @@ export type MailContext = {
 
 type Context = SettleContext & { mail: MailContext };
 
-/** Whom to write and what to put into the templates; or why there is nothing to write. */
-type Letter = { customerId: string | null; data: () => object | Promise<object> } | { outcome: string };
+/** Whom to write (a customer, or an address that is to be shown) and what to put into the templates; or why there is nothing. */
+type Letter =
+  | { customerId: string | null; data: () => object | Promise<object> }
+  | { to: string; data: () => object | Promise<object> }
+  | { outcome: string };
 
 const views = join(import.meta.dirname, 'mails');
 const htmlTemplates = new Eta({ views, cache: true });
@@ -30,6 +34,7 @@ const SUBJECTS: Record<MailKind, (productName: string) => string> = {
   key_rotated: (product) => `Your API key for ${product} was replaced`,
   payment_failed: (product) => `Your payment for ${product} failed`,
   recovery: (product) => `A new API key for ${product}`,
+  trial_code: (product) => `Your code for a trial of ${product}`,
 };
 
 const LETTERS: Record<MailKind, (context: Context, subjectId: string) => Promise<Letter>> = {
@@ -37,10 +42,12 @@ const LETTERS: Record<MailKind, (context: Context, subjectId: string) => Promise
   key_rotated: keyRotated,
   payment_failed: paymentFailed,
   recovery,
+  trial_code: trialCode,
 };
 
 /**
- * Sends the mail that an event of the inbox asks for, to the address that Stripe has of the customer now.
+ * Sends the mail that an event of the inbox asks for, to the address that Stripe has of the customer now, or to the one that
+ * somebody has to show.
  *
  * @throws ProblemError when Stripe cannot be asked; Error when the mail could not be sent: the inbox tries again
  */
@@ -55,7 +62,7 @@ export async function sendMail(
   if (!subjectId || !Object.hasOwn(LETTERS, kind)) return { outcome: 'unhandled' };
   const letter = await LETTERS[kind]({ ...context, mail }, subjectId);
   if ('outcome' in letter) return letter;
-  const to = letter.customerId && (await addressOf(context, letter.customerId));
+  const to = 'to' in letter ? letter.to : letter.customerId && (await addressOf(context, letter.customerId));
   if (!to) return { outcome: 'no_address' };
   const { productName, supportEmail, publicBillingUrl } = mail.config;
   const frame = { productName, supportEmail, manageUrl: `${publicBillingUrl}/billing/manage` };
@@ -91,7 +98,7 @@ async function receipt(context: Context, purchaseId: string): Promise<Letter> {
   const found = await sessionOf(context, purchase);
   if (!found) return { outcome: 'no_link' };
   const { sessionId, reveal } = found;
-  const { state, expiresAt, claimedAt, lastFour } = reveal;
+  const { state, expiresAt, claimedAt, claimedBy, lastFour } = reveal;
   if (state !== 'sealed' && state !== 'claimed') return { outcome: 'nothing_to_claim' };
   return {
     customerId,
@@ -100,6 +107,7 @@ async function receipt(context: Context, purchaseId: string): Promise<Letter> {
       link: `${mail.config.publicBillingUrl}/billing/success?session_id=${sessionId}`,
       claimUntil: state === 'sealed' ? timeText(expiresAt) : null,
       claimedAt: claimedAt === null ? null : timeText(claimedAt),
+      byProgram: claimedAt === null ? purchase.byProgram : claimedBy === PROGRAM_ACTOR,
       lastFour,
     }),
   };
@@ -145,12 +153,7 @@ async function paymentFailed({ keystore, plans, stripe }: Context, subscriptionI
   if (look?.status !== 'past_due' && look?.status !== 'unpaid') return { outcome: 'ended_meanwhile' };
   const plan = plans.plan(subscription.planId);
   const pastDueSince = subscription.pastDueSince ?? look.pastDueSince;
-  const access = accessOf(
-    { revokedAt: null, expiresAt: null, disputedSince: null },
-    { status: look.status, pastDueSince },
-    plan ?? {},
-    Date.now(),
-  );
+  const access = accessOf(GOOD_STANDING, { status: look.status, pastDueSince }, plan ?? {}, Date.now());
   return {
     customerId: subscription.customerId,
     data: () => ({
@@ -175,6 +178,17 @@ async function recovery({ keystore, mail, plans }: Context, customerId: string):
         links.push({ lastFour, plan: planName(plans, planId), url });
       }
       return { links };
+    },
+  };
+}
+
+async function trialCode({ keystore, plans }: Context, trialId: string): Promise<Letter> {
+  const trial = await keystore.findTrial(trialId);
+  if (!trial?.email) return { outcome: 'trial_over' };
+  return {
+    to: trial.email,
+    async data() {
+      return { code: await keystore.createTrialCode(trialId), plan: planName(plans, trial.planId) };
     },
   };
 }

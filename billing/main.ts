@@ -1,4 +1,6 @@
+import { Registry } from 'prom-client';
 import { openKeystore } from '../keystore/keystore.ts';
+import { licensingRoutes } from '../licensing/routes.ts';
 import { loadConfig } from '../shared/config.ts';
 import { createLogger } from '../shared/log.ts';
 import { runService } from '../shared/service.ts';
@@ -13,9 +15,11 @@ await runService(async () => {
     log,
     mails: config.mail !== null,
   });
-  const billing = await startBilling({ config, keystore, log });
+  const registry = new Registry();
+  const beside = await licensingRoutes({ config, keystore, log, registry });
+  const billing = await startBilling({ config, keystore, log, registry, ...(beside && { beside }) });
   return {
-    message: `Billing listens on ${billing.url} (public address ${config.publicBillingUrl}, Stripe in ${config.stripe?.mode} mode).`,
+    message: `Billing listens on ${billing.url} (public address ${config.publicBillingUrl}, Stripe in ${config.stripe?.mode} mode). Metrics: ${billing.internalUrl}/metrics`,
     async close() {
       await billing.close();
       await keystore.close();

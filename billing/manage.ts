@@ -1,13 +1,15 @@
 import express, { type Request, type Response, type Router } from 'express';
 import { type KeyFacts, monthEndMs } from '../keystore/keystore.ts';
-import { planFor } from '../shared/plans.ts';
+import { AddressLimit } from '../shared/address-limit.ts';
+import { onlyBy, parsedBody } from '../shared/methods.ts';
+import { planOfKey } from '../shared/plans.ts';
+import { presentedKey } from '../shared/presented-key.ts';
 import { ProblemError } from '../shared/problems.ts';
-import { AddressLimit } from './address-limit.ts';
+import { answerStatus } from './answer-status.ts';
 import type { Billing } from './context.ts';
-import { identifyBuyer, mayManage, presentedKey } from './identify-buyer.ts';
-import { onlyBy, parsedBody } from './methods.ts';
+import { allowFormsToStripe } from './forms-to-stripe.ts';
+import { identifyBuyer, mayManage } from './identify-buyer.ts';
 import { dayText, planText, sendPage, timeText, wantsPage } from './pages.ts';
-import { allowFormsToStripe } from './security-headers.ts';
 import { SignIn } from './sign-in.ts';
 import { standingOf } from './standing.ts';
 
@@ -87,7 +89,7 @@ export class ManageDesk {
     const { plans } = this.billing;
     const now = Date.now();
     const sold = plans.plan(facts.planId);
-    const plan = sold && planFor(sold, facts.quantity);
+    const plan = sold && planOfKey(sold, facts);
     const standing = standingOf(facts, plan, now);
     const perMonth = plan?.quotaPer !== 'purchase';
     const used = perMonth ? facts.usedThisMonth : (facts.usedInAll ?? facts.usedThisMonth);
@@ -116,12 +118,6 @@ export class ManageDesk {
       hasPortal: (await this.stripeCustomer(facts)) !== null,
     };
   }
-}
-
-function answerStatus(response: Response, problem: ProblemError): void {
-  const { status, retry_after = status === 503 ? 5 : undefined } = problem.toProblem();
-  response.status(status);
-  if (retry_after !== undefined) response.set('Retry-After', String(retry_after));
 }
 
 /**

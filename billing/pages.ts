@@ -1,8 +1,9 @@
 import { join } from 'node:path';
 import { Eta } from 'eta';
 import type { Request, Response } from 'express';
-import { moneyText } from '../shared/currency.ts';
-import type { Plan, Price, Window } from '../shared/plans.ts';
+import type { Config } from '../shared/config.ts';
+import { featureValue, type LimitsOverride, type Plan, type Window } from '../shared/plans.ts';
+import { priceText } from '../shared/price-text.ts';
 
 const eta = new Eta({ views: join(import.meta.dirname, 'views'), cache: true, autoTrim: false });
 
@@ -10,6 +11,7 @@ const eta = new Eta({ views: join(import.meta.dirname, 'views'), cache: true, au
 export type PageFrame = {
   productName: string;
   supportEmail: string | null;
+  policies: Config['policies'];
   /** Whether Stripe is the sandbox: said on every page, so that nobody takes it for real. */
   sandbox: boolean;
   /** Whether a lost key can be replaced by e-mail. */
@@ -28,19 +30,18 @@ export function wantsPage(request: Request): boolean {
   return request.accepts(['json', 'html']) === 'html';
 }
 
-/** `$19 a month`, in words a buyer reads. */
-export function priceText(price: Price | null): string {
-  if (!price) return 'Price shown at checkout';
-  const text = moneyText(price.unitAmount, price.currency);
-  if (price.unitAmount === 0) return text;
-  return price.interval ? `${text} a ${price.interval}` : `${text} once`;
-}
-
 /** `600 requests a minute`. */
 export function windowText({ name, requests, seconds }: Window): string {
   const count = requests.toLocaleString('en');
   const named = ['second', 'minute', 'hour', 'day'].includes(name);
   return `${count} request${requests === 1 ? '' : 's'} ${named ? `${name === 'hour' ? 'an' : 'a'} ${name}` : `in ${seconds} seconds`}`;
+}
+
+/** `600 requests a minute, a quota of 50,000`. */
+export function overrideText({ limits, quota }: LimitsOverride): string {
+  const texts = (limits ?? []).map(windowText);
+  if (quota !== null) texts.push(`a quota of ${quota.toLocaleString('en')}`);
+  return texts.join(', ') || 'none';
 }
 
 /** What a page says of a plan. */
@@ -49,30 +50,42 @@ export function planText(plan: Plan) {
     id: plan.id,
     name: plan.name,
     description: plan.description,
-    price: priceText(plan.price),
+    price: priceText(plan.price) ?? 'Price shown at checkout',
     limits: plan.limits.map(windowText),
-    quota: quotaText(plan),
+    requests: requestTexts(plan),
     terms: termTexts(plan),
-    features: plan.features.map(featureText),
+    features: plan.features.map((name) => featureText(name, featureValue(plan, name))),
   };
 }
 
-function quotaText({ quota, quotaPer }: Plan): string {
-  if (quota === null) return 'No monthly quota';
-  return `${quota.toLocaleString('en')} requests ${quotaPer === 'month' ? 'a month' : 'in all'}`;
+/** How many requests a plan allows. One that is for devices alone says nothing of them. */
+function requestTexts({ limits, quota, quotaPer, licence }: Plan): string[] {
+  if (licence !== null && limits.length === 0 && quota === null) return [];
+  const windows = limits.length === 0 ? ['No rate limit'] : limits.map(windowText);
+  if (quota === null) return [...windows, 'No monthly quota'];
+  return [
+    ...windows,
+    `${quota.toLocaleString('en')} requests ${quotaPer === 'month' ? 'a month' : 'in all'}`,
+  ];
 }
 
-function termTexts({ trial, accessDays }: Plan): string[] {
+function termTexts({ trial, accessDays, licence }: Plan): string[] {
   const texts: string[] = [];
+  if (licence) {
+    const { devices, freeAfterMs } = licence;
+    const what = freeAfterMs === null ? 'device' : 'floating seat';
+    texts.push(`${devices.toLocaleString('en')} ${what}${devices === 1 ? '' : 's'}`);
+  }
   if (trial) texts.push(`${trial.days} day${trial.days === 1 ? '' : 's'} free to try`);
   if (accessDays !== null) texts.push(`Works for ${accessDays} day${accessDays === 1 ? '' : 's'}`);
   return texts;
 }
 
-/** `email-support` as `Email support`. */
-function featureText(feature: string): string {
+/** `email-support` as `Email support`, `projects` with the value 10 as `Projects: 10`. */
+function featureText(feature: string, value: string | number | undefined): string {
   const words = feature.replaceAll(/[-_.]/g, ' ');
-  return words.charAt(0).toUpperCase() + words.slice(1);
+  const named = words.charAt(0).toUpperCase() + words.slice(1);
+  return value === undefined ? named : `${named}: ${value.toLocaleString('en')}`;
 }
 
 /** A day as a page shows it, in UTC: `21 November 2026`. */

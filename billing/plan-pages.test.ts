@@ -79,9 +79,8 @@ it('a trial that was used before: the page says so and looks again now and then;
   expect(await json.json()).toMatchObject({ status: 'trial_used', poll_after_ms: 300_000 });
   expect(await (await claim(again)).json()).toMatchObject({ status: 402, code: 'trial_used' });
   await test.control('/clock', { advance_seconds: 15 * 86_400 });
-  await vi.waitFor(
-    async () => expect(stateOf(await page(`/billing/success?session_id=${again}`))).toBe('ready'),
-    10_000,
+  await vi.waitFor(async () =>
+    expect(stateOf(await page(`/billing/success?session_id=${again}`))).toBe('ready'),
   );
 });
 
@@ -127,13 +126,11 @@ it('a purchase for some days: until when it works', async () => {
 
 it('a one-time purchase has its receipt, also one that cost nothing', async () => {
   const paid = await buy('pack', 'once@example.com');
-  await vi.waitFor(
-    () => expect(smtp.mails.find(({ to }) => to.includes('once@example.com'))?.text).toContain(paid),
-    10_000,
+  await vi.waitFor(() =>
+    expect(smtp.mails.find(({ to }) => to.includes('once@example.com'))?.text).toContain(paid),
   );
   const free = await buy('gift', 'gift@example.com');
-  await vi.waitFor(
-    () => expect(smtp.mails.find(({ to }) => to.includes('gift@example.com'))?.text).toContain(free),
-    10_000,
+  await vi.waitFor(() =>
+    expect(smtp.mails.find(({ to }) => to.includes('gift@example.com'))?.text).toContain(free),
   );
 });

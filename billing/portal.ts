@@ -1,12 +1,12 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import express, { type Router } from 'express';
+import { AddressLimit } from '../shared/address-limit.ts';
+import { onlyBy } from '../shared/methods.ts';
+import { presentedKey } from '../shared/presented-key.ts';
 import { ProblemError } from '../shared/problems.ts';
-import { AddressLimit } from './address-limit.ts';
-import { presentedKey } from './identify-buyer.ts';
+import { allowFormsToStripe } from './forms-to-stripe.ts';
 import { MANAGE_PATH, type ManageDesk } from './manage.ts';
-import { onlyBy } from './methods.ts';
 import { sendPage, wantsPage } from './pages.ts';
-import { allowFormsToStripe } from './security-headers.ts';
 import { settleSubscription } from './settle-subscription.ts';
 import { StripePortal } from './stripe-portal.ts';
 

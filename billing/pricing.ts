@@ -1,7 +1,7 @@
 import express, { type Router } from 'express';
 import type { Billing } from './context.ts';
+import { allowFormsToStripe } from './forms-to-stripe.ts';
 import { planText, sendPage } from './pages.ts';
-import { allowFormsToStripe } from './security-headers.ts';
 
 /** The pricing page at `/`, and the same as JSON at `/billing/plans`. */
 export function pricingRoutes({ config, mode, plans }: Billing): Router {
@@ -37,6 +37,8 @@ export function pricingRoutes({ config, mode, plans }: Billing): Router {
         access_days: plan.accessDays,
         trial_days: plan.trial?.days ?? null,
         features: plan.features,
+        feature_values: plan.featureValues,
+        devices: plan.licence?.devices ?? null,
         purchasable: isPurchasable(plan.id),
       })),
     });

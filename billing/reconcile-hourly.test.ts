@@ -1,6 +1,6 @@
 import Database from 'better-sqlite3';
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
-import { sqlitePath } from '../shared/config.ts';
+import { sqlitePath } from '../shared/keystore-url.ts';
 import { createLogger } from '../shared/log.ts';
 import { type BillingUnderTest, startBillingUnderTest } from '../test/billing.ts';
 import { closeAll, closeLater } from '../test/gateways.ts';
@@ -34,18 +34,8 @@ async function startProcess() {
   const runs = () => lines.filter((line) => line.includes('Reconciled with Stripe')).length;
   return { hourly, lines, runs, afterRun, keystore };
 }
-async function paidMeanwhile(): Promise<string> {
-  const session = await test.stripe.checkout.sessions.create({
-    mode: 'subscription',
-    line_items: [{ price: test.prices.pro!, quantity: 1 }],
-    success_url: `${test.url}/billing/success?session_id={CHECKOUT_SESSION_ID}`,
-  });
-  await test.pay(session.id);
-  return session.id;
-}
-
 it('what was paid while nothing ran is there after the start, and once is enough for two processes', async () => {
-  const sessionId = await paidMeanwhile();
+  const sessionId = await test.paidSession();
   const [a, b] = [await startProcess(), await startProcess()];
   a.hourly.start();
   b.hourly.start();
@@ -58,7 +48,7 @@ it('what was paid while nothing ran is there after the start, and once is enough
 });
 
 it('who bought before this keystore was first used gets no key out of the blue, not at a renewal either', async () => {
-  const sessionId = await paidMeanwhile();
+  const sessionId = await test.paidSession();
   const raw = new Database(sqlitePath(test.keystoreUrl));
   raw.prepare("update meta set value = ? where name = 'bound_at'").run(String(Date.now() + 3 * 3_600_000));
   raw.close();
@@ -80,7 +70,7 @@ it('Stripe away: said in a line, and a stop does not wait for it', async () => {
   await test.control('/faults', { count: 1000, status: 503 });
   const { hourly, lines } = await startProcess();
   hourly.start();
-  await vi.waitFor(() => expect(lines.join('')).toContain('Reconciling with Stripe did not finish'), 20_000);
+  await vi.waitFor(() => expect(lines.join('')).toContain('Reconciling with Stripe did not finish'));
   await hourly.stop(100);
   expect(lines.filter((line) => line.includes('"level":"error"'))).toEqual([]);
 });

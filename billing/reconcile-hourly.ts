@@ -48,6 +48,7 @@ export class HourlyReconcile {
       if ((await this.#reconcile(restMs)) === 'busy') pauseMs = RETRY_MS;
     } catch (error) {
       if (this.#stopping.signal.aborted) return;
+      this.#context.metrics?.reconcileFailed();
       const away = error instanceof ProblemError && error.code === 'stripe_unavailable';
       this.#context.log[away ? 'warn' : 'error'](
         { err: error },
@@ -87,6 +88,7 @@ export class HourlyReconcile {
       doneAt = startedAt;
       for (const each of drift) log[levelOf(each)]({ drift: each }, 'Not as at Stripe');
       log.info({ checked, drift: drift.length }, 'Reconciled with Stripe');
+      this.#context.metrics?.reconciled(drift);
       this.#afterRun();
       return 'done';
     } finally {

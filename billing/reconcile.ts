@@ -2,6 +2,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
 import type { SubscriptionRecord } from '../keystore/keystore.ts';
 import { ProblemError } from '../shared/problems.ts';
+import { incomeDrift } from './reconcile-income.ts';
 import { type SettleContext, settle } from './settle.ts';
 import { settlePayment } from './settle-payment.ts';
 import { writeSubscription } from './settle-subscription.ts';
@@ -17,7 +18,7 @@ import { lookAtPayment, type PaymentLook, touchedCharges } from './stripe-paymen
 
 /** One thing that is not here as it is at Stripe. */
 export type Drift = {
-  what: 'purchase' | 'subscription' | 'payment' | 'events';
+  what: 'purchase' | 'subscription' | 'payment' | 'income' | 'events';
   id: string;
   here: string;
   atStripe: string;
@@ -34,8 +35,8 @@ export type ReconcileReport = {
 
 export type ReconcileOptions = {
   /**
-   * How far back to look for purchases, unknown subscriptions, refunds, disputes and events, milliseconds since the
-   * epoch. Known subscriptions are compared at any age.
+   * How far back to look for purchases, unknown subscriptions, payments, refunds, disputes and events, milliseconds since
+   * the epoch. Known subscriptions are compared at any age.
    */
   since: number;
   /** Only say what would be done. */
@@ -59,7 +60,7 @@ type Run = { context: SettleContext; options: ReconcileOptions; report: Reconcil
 
 /**
  * Compares what is here with what is at Stripe, and puts right what differs: paid checkouts without a key, every
- * subscription, refunds and disputes, and events that never arrived. Goes the way of every event: look, settle, write.
+ * subscription, refunds and disputes, what was paid, and events that never arrived. Goes the way of every event: look, settle, write.
  * Stripe's rate limits are kept by the client in `context`.
  *
  * @throws ProblemError `stripe_unavailable` when Stripe stays away, AbortError when told to end; what was repaired until
@@ -72,6 +73,7 @@ export async function reconcile(context: SettleContext, options: ReconcileOption
   await checkPayments(run);
   await checkPurchases(run);
   await checkSubscriptions(run);
+  await checkIncome(run);
   await fetchEvents(run);
   return report;
 }
@@ -287,6 +289,14 @@ function fate({ refundedAt, dispute }: Pick<PaymentLook, 'refundedAt' | 'dispute
   if (dispute === 'inquiry') return 'inquiry';
   if (dispute) return `dispute ${dispute}`;
   return refundedAt === null ? 'kept' : `refunded ${new Date(refundedAt).toISOString().slice(0, 10)}`;
+}
+
+/** What was paid, and what was given back of it, is known here. */
+async function checkIncome(run: Run): Promise<void> {
+  const { context, options } = run;
+  const since = Math.floor(options.since / 1000);
+  const touched = await patiently(() => touchedCharges(context.stripe, since));
+  for await (const drift of incomeDrift(context, options, touched, patiently)) note(run, drift);
 }
 
 /** Events that never arrived go into the inbox, where they are worked on like any other. */

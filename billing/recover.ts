@@ -1,13 +1,13 @@
 import express, { type Request, type Response, type Router } from 'express';
 import { z } from 'zod';
 import type { RotationRefusal } from '../keystore/keystore.ts';
+import { AddressLimit } from '../shared/address-limit.ts';
+import { fieldErrors } from '../shared/field-errors.ts';
+import { onlyBy, parsedBody } from '../shared/methods.ts';
 import { ProblemError } from '../shared/problems.ts';
-import { AddressLimit } from './address-limit.ts';
 import type { Billing } from './context.ts';
-import { fieldErrors } from './field-errors.ts';
 import { showKey } from './key-page.ts';
 import { MANAGE_PATH } from './manage.ts';
-import { onlyBy, parsedBody } from './methods.ts';
 import { sendPage, wantsPage } from './pages.ts';
 
 /** How often an address may ask for links in a minute. */

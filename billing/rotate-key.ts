@@ -1,16 +1,16 @@
 import express, { type Router } from 'express';
 import { z } from 'zod';
 import type { RotationRefusal } from '../keystore/keystore.ts';
+import { AddressLimit } from '../shared/address-limit.ts';
+import { fieldErrors } from '../shared/field-errors.ts';
+import { onlyBy, parsedBody } from '../shared/methods.ts';
+import { presentedKey } from '../shared/presented-key.ts';
 import { ProblemError } from '../shared/problems.ts';
-import { AddressLimit } from './address-limit.ts';
-import { fieldErrors } from './field-errors.ts';
-import { presentedKey } from './identify-buyer.ts';
+import { RateLimit } from '../shared/rate-limit.ts';
+import { allowFormsToStripe } from './forms-to-stripe.ts';
 import { showKey } from './key-page.ts';
 import { MANAGE_PATH, type ManageDesk } from './manage.ts';
-import { onlyBy, parsedBody } from './methods.ts';
 import { wantsPage } from './pages.ts';
-import { RateLimit } from './rate-limit.ts';
-import { allowFormsToStripe } from './security-headers.ts';
 
 const HOUR_MS = 3_600_000;
 /** How often an address may replace keys in a minute. */

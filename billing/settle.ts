@@ -2,6 +2,7 @@ import type { Keystore, Purchase } from '../keystore/keystore.ts';
 import type { Mode } from '../shared/keys.ts';
 import type { Logger } from '../shared/log.ts';
 import type { PlanCatalogue } from '../shared/plans.ts';
+import type { BillingMetrics } from './metrics.ts';
 import { planSold, rulesOf, type Sold, snapshotOf } from './sold.ts';
 import type { StripeClient } from './stripe-client.ts';
 import { hadTrialBefore } from './stripe-customers.ts';
@@ -18,6 +19,10 @@ export type SettleContext = {
   /** Origins that buyers are sent back to: a checkout that leads there sells our plans. */
   ownOrigins: readonly string[];
   log: Logger;
+  /** Of the request that this comes from, where one does. */
+  requestId?: string;
+  /** Without it nothing is counted: nobody asks an operator's command for its metrics. */
+  metrics?: BillingMetrics;
 };
 
 /** What a checkout session came to. */
@@ -128,9 +133,11 @@ async function provision(context: SettleContext, look: SessionLook, actor: strin
     amountTotal: look.amountTotal,
     currency: look.currency,
     actor,
+    ...(context.requestId === undefined ? {} : { requestId: context.requestId }),
   });
   if (result.outcome === 'provisioned') {
     const { id, keyId, planId } = result.purchase;
+    context.metrics?.purchaseProvisioned(planId, actor);
     log.info({ purchase: id, key: keyId, plan: planId, actor }, 'Purchase provisioned');
   }
   return result;

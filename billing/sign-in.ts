@@ -2,7 +2,7 @@ import { createHmac, timingSafeEqual } from 'node:crypto';
 import type { Request, Response } from 'express';
 import { deriveKey } from '../keystore/key-hash.ts';
 import type { Config } from '../shared/config.ts';
-import { ProblemError } from '../shared/problems.ts';
+import { checkOrigin, cookieValues } from './own-forms.ts';
 
 /** How long a sign-in lasts, milliseconds. */
 const VALID_MS = 1_800_000;
@@ -38,11 +38,8 @@ export class SignIn {
 
   /** The id of the key that a browser signed in by; `undefined`: it has not, or too long ago. */
   keyId(request: Request): string | undefined {
-    const cookies = (request.get('cookie') ?? '').split(';').map((part) => part.trim());
-    for (const cookie of cookies.filter((part) => part.startsWith(`${this.#name}=`))) {
-      const [keyId = '', until = '', signature = '', ...rest] = cookie
-        .slice(this.#name.length + 1)
-        .split('.');
+    for (const cookie of cookieValues(request, this.#name)) {
+      const [keyId = '', until = '', signature = '', ...rest] = cookie.split('.');
       const expected = Buffer.from(this.#sign(`${keyId}.${until}`));
       const given = Buffer.from(signature);
       const signed = given.length === expected.length && timingSafeEqual(given, expected);
@@ -51,21 +48,9 @@ export class SignIn {
     return undefined;
   }
 
-  /**
-   * Refuses a form that another site's page sent with this browser's cookie. `SameSite=Strict` keeps such cookies back;
-   * this also holds for a neighbour on the same site, and where a browser knows no `SameSite`.
-   *
-   * @throws ProblemError `invalid_request`
-   */
+  /** Refuses a form that another site's page sent. @throws ProblemError `invalid_request` */
   checkOrigin(request: Request): void {
-    const site = request.get('sec-fetch-site');
-    const origin = request.get('origin');
-    const own = [this.#publicOrigin, `${request.protocol}://${request.get('host')}`];
-    if (site !== undefined ? site === 'same-origin' || site === 'none' : !origin || own.includes(origin))
-      return;
-    throw new ProblemError('invalid_request', 'This form was sent by a page of another site.', {
-      remedy: 'Nothing was changed. Open the manage page and try again there.',
-    });
+    checkOrigin(request, this.#publicOrigin);
   }
 
   /** The prefix makes browsers refuse a cookie of this name that came without TLS. */

@@ -23,6 +23,8 @@ const REFUSED: Partial<Record<ProblemCode, string>> = {
     'A payment of your subscription is still open. Access starts as soon as it succeeds: complete it in the Stripe portal.',
   payment_disputed:
     'A payment is in dispute at your bank. Access returns when the dispute is withdrawn or closed.',
+  suspended_by_seller:
+    'We have suspended this key. Write to us: the same key works again as soon as the suspension is lifted.',
   subscription_paused: 'Your subscription is paused. Access returns when it is resumed.',
 };
 

@@ -1,12 +1,12 @@
 import type Stripe from 'stripe';
+import type { Mode } from '../shared/keys.ts';
 import { ProblemError } from '../shared/problems.ts';
-import { callStripe } from './stripe-client.ts';
+import { callStripe, lookUp } from './stripe-client.ts';
 import { PURCHASE_ID_METADATA } from './stripe-look.ts';
 
 /**
- * Opens a Checkout page for one price.
+ * Opens a Checkout page for one price. A repeated call with the same purchase id answers with the first one's session.
  *
- * @param input.idempotencyKey makes a repeated call answer with the first one's session
  * @returns the session's id and the page's address
  * @throws ProblemError `stripe_unavailable`, `stripe_refused`, `idempotency_conflict`
  */
@@ -22,7 +22,6 @@ export async function openCheckout(
     email: string | null;
     /** Days of a trial the subscription begins with; `null`: none. */
     trialDays: number | null;
-    idempotencyKey: string | null;
   },
 ): Promise<{ sessionId: string; url: string }> {
   const metadata = { [PURCHASE_ID_METADATA]: input.purchaseId, tollgate_plan: input.planId };
@@ -45,7 +44,7 @@ export async function openCheckout(
           : { customer_creation: 'always' as const }),
         ...(input.email ? { customer_email: input.email } : {}),
       },
-      input.idempotencyKey ? { idempotencyKey: input.idempotencyKey } : {},
+      { idempotencyKey: `tollgate_checkout_${input.purchaseId}` },
     ),
   );
   if (!session.url) throw new ProblemError('stripe_refused', 'Stripe opened a checkout without an address.');
@@ -57,7 +56,23 @@ export type PriceLook = { unitAmount: number | null; currency: string; interval:
 
 /** Looks at a price. @throws ProblemError `stripe_unavailable`, `stripe_refused` */
 export async function lookAtPrice(stripe: Stripe, priceId: string): Promise<PriceLook> {
-  const { unit_amount, currency, recurring } = await callStripe(() => stripe.prices.retrieve(priceId));
+  return priceOf(await callStripe(() => stripe.prices.retrieve(priceId)));
+}
+
+/**
+ * Whether a price can be sold, and in which mode; `null`: Stripe has none with this id.
+ *
+ * @throws ProblemError `stripe_unavailable`, `stripe_refused`
+ */
+export async function lookAtPriceOnSale(
+  stripe: Stripe,
+  priceId: string,
+): Promise<{ price: PriceLook; active: boolean; mode: Mode } | null> {
+  const price = await lookUp(() => stripe.prices.retrieve(priceId));
+  return price && { price: priceOf(price), active: price.active, mode: price.livemode ? 'live' : 'test' };
+}
+
+function priceOf({ unit_amount, currency, recurring }: Stripe.Price): PriceLook {
   const every =
     recurring && recurring.interval_count > 1
       ? `${recurring.interval_count} ${recurring.interval}s`

@@ -1,6 +1,7 @@
 import Stripe from 'stripe';
 import type { StripeConfig } from '../shared/config.ts';
 import { ProblemError } from '../shared/problems.ts';
+import { meteredHttpClient, type OnStripeCall } from './stripe-meter.ts';
 import { pacedHttpClient } from './stripe-pace.ts';
 
 /** The account that billing talks to; only billing/stripe* calls it. */
@@ -19,11 +20,13 @@ const PATIENCE = {
 export function createStripe(
   config: Pick<StripeConfig, 'secretKey' | 'apiBase' | 'requestsPerSecond'>,
   use: keyof typeof PATIENCE = 'inbox',
+  onCall: OnStripeCall = () => {},
 ): Stripe {
+  const client = meteredHttpClient(onCall);
   const base = config.apiBase ? new URL(config.apiBase) : null;
   return new Stripe(config.secretKey, {
     ...PATIENCE[use],
-    ...(use === 'inbox' ? { httpClient: pacedHttpClient(config.requestsPerSecond) } : {}),
+    httpClient: use === 'inbox' ? pacedHttpClient(config.requestsPerSecond, client) : client,
     telemetry: false,
     appInfo: { name: 'Tollgate' },
     ...(base && {

@@ -61,12 +61,6 @@ const objectSchema = z.object({
   id: z.string().max(255).nullish().catch(null),
   customer: reference,
   charge: reference,
-  // An invoice's, before 2025-03-31.
-  subscription: reference,
-  parent: z
-    .object({ subscription_details: z.object({ subscription: reference }).nullish() })
-    .nullish()
-    .catch(null),
 });
 
 /** What an event with its object in it makes us look at, and whose it is. */
@@ -77,17 +71,11 @@ export function readEventObject(
   const kind = EVENT_KINDS[type];
   const parsed = objectSchema.safeParse(data);
   if (!kind || !parsed.success) return { object: null, customer: null };
-  const { id, customer, charge, subscription, parent } = parsed.data;
+  const { id, customer, charge } = parsed.data;
   const at = (objectKind: EventKind, objectId: string | null | undefined): EventObject | null =>
     objectId ? { kind: objectKind, id: objectId } : null;
   const whose = kind === 'customer' ? (id ?? null) : (customer ?? null);
   switch (kind) {
-    case 'invoice':
-      // One that belongs to no subscription bills for something else.
-      return {
-        object: at('subscription', parent?.subscription_details?.subscription ?? subscription),
-        customer: whose,
-      };
     case 'refund':
       return { object: at('charge', charge) ?? at('refund', id), customer: whose };
     case 'dispute':

@@ -1,6 +1,6 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import { RateLimiterMemory, RateLimiterQueue } from 'rate-limiter-flexible';
-import Stripe from 'stripe';
+import type Stripe from 'stripe';
 
 type HttpClient = ReturnType<typeof Stripe.createNodeHttpClient>;
 
@@ -17,10 +17,10 @@ const LONGEST_PAUSE_MS = 8000;
  * An HTTP client for Stripe's SDK that keeps to a rate, first come first served, and waits with growing, scattered
  * pauses when Stripe answers 429 all the same (https://docs.stripe.com/rate-limits).
  *
+ * @param client what makes the calls
  * @param perSecond Stripe's limit for the account: 100 requests a second live, 25 in test mode; `null`: no limit
  */
-export function pacedHttpClient(perSecond: number | null): HttpClient {
-  const client = Stripe.createNodeHttpClient();
+export function pacedHttpClient(perSecond: number | null, client: HttpClient): HttpClient {
   const queue =
     perSecond === null
       ? null

@@ -45,15 +45,6 @@ export async function lookAtPayment(stripe: Stripe, chargeId: string): Promise<P
   };
 }
 
-/** The subscription that an invoice bills for; `null` for any other invoice, or none. */
-export async function lookAtInvoice(
-  stripe: Stripe,
-  invoiceId: string,
-): Promise<{ subscriptionId: string | null } | null> {
-  const invoice = await lookUp(() => stripe.invoices.retrieve(invoiceId));
-  return invoice && { subscriptionId: subscriptionOf(invoice) };
-}
-
 /** Whether a subscription was ever paid for: with money, or a period after the trial with a credit or a coupon. */
 export async function wasPaidFor(stripe: Stripe, subscriptionId: string): Promise<boolean> {
   for await (const page of pages((after) =>
@@ -100,15 +91,19 @@ export async function touchedCharges(stripe: Stripe, since: number): Promise<str
 async function refundedAt(stripe: Stripe, charge: Stripe.Charge): Promise<number | null> {
   let given = 0;
   let last = 0;
-  for await (const page of pages((after) =>
-    stripe.refunds.list({ charge: charge.id, limit: 100, ...after }),
-  )) {
-    for (const refund of page.filter(({ status }) => status === 'succeeded')) {
-      given += refund.amount;
-      last = Math.max(last, refund.created);
-    }
+  for (const refund of await refundsOf(stripe, charge)) {
+    given += refund.amount;
+    last = Math.max(last, refund.created);
   }
   return given > 0 && given >= charge.amount_captured ? last * 1000 : null;
+}
+
+/** What was given back of a charge. A refund under way gives nothing back yet. */
+export async function refundsOf(stripe: Stripe, charge: Stripe.Charge): Promise<Stripe.Refund[]> {
+  const given: Stripe.Refund[] = [];
+  for await (const page of pages((after) => stripe.refunds.list({ charge: charge.id, limit: 100, ...after })))
+    given.push(...page.filter(({ status }) => status === 'succeeded'));
+  return given;
 }
 
 async function disputeOf(
@@ -198,7 +193,7 @@ async function isKept(stripe: Stripe, invoice: Stripe.Invoice): Promise<boolean>
 }
 
 /** Since 2025-03-31 invoice payments tie a payment to its invoice; before that, the charge named it. */
-async function invoiceOf(stripe: Stripe, charge: Stripe.Charge): Promise<Stripe.Invoice | null> {
+export async function invoiceOf(stripe: Stripe, charge: Stripe.Charge): Promise<Stripe.Invoice | null> {
   const named = idOf((charge as { invoice?: string | { id: string } | null }).invoice);
   if (named) return lookUp(() => stripe.invoices.retrieve(named));
   const intent = idOf(charge.payment_intent);
@@ -215,7 +210,7 @@ async function invoiceOf(stripe: Stripe, charge: Stripe.Charge): Promise<Stripe.
 }
 
 /** Since 2025-03-31 the subscription is under `parent`; before that it stood on the invoice itself. */
-function subscriptionOf(invoice: Stripe.Invoice): string | null {
+export function subscriptionOf(invoice: Stripe.Invoice): string | null {
   const old = (invoice as { subscription?: string | { id: string } | null }).subscription;
   return idOf(invoice.parent?.subscription_details?.subscription ?? old);
 }

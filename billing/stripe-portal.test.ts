@@ -1,10 +1,8 @@
 import type Stripe from 'stripe';
-import { afterEach, expect, test, vi } from 'vitest';
+import { afterEach, expect, test } from 'vitest';
 import { PLAN_DEFAULTS, type PlanCatalogue } from '../shared/plans.ts';
 import { closeSandboxes, type Shop, startShop } from '../test/sandboxes.ts';
 import { StripePortal } from './stripe-portal.ts';
-
-vi.setConfig({ testTimeout: 30_000 });
 
 afterEach(closeSandboxes);
 
@@ -20,6 +18,7 @@ function selling(prices: readonly string[], hidden: readonly string[] = []): Pla
     plans,
     plan: (id) => plans.find((plan) => plan.id === id),
     planForPrice: () => 'unknown',
+    pricesIn: () => [],
     priceForPlan: (planId) => planId.replace('plan-', ''),
   };
 }

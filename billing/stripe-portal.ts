@@ -75,6 +75,37 @@ export class StripePortal {
   }
 }
 
+/** What buyers can do for themselves in the portal. */
+export type PortalLook = { cancel: boolean; invoices: boolean; paymentMethods: boolean };
+
+/**
+ * What our configuration of the portal allows; `null`: it is made when the first buyer goes there.
+ *
+ * @throws ProblemError `stripe_unavailable`, `stripe_refused`
+ */
+export async function lookAtPortal(stripe: Stripe): Promise<PortalLook | null> {
+  const found = await findConfiguration(stripe);
+  return (
+    found && {
+      cancel: found.features.subscription_cancel.enabled,
+      invoices: found.features.invoice_history.enabled,
+      paymentMethods: found.features.payment_method_update.enabled,
+    }
+  );
+}
+
+/** Writes our configuration of the portal as it should be, whatever was changed in it; makes it when there is none. */
+export async function repairPortal(stripe: Stripe, settings: PortalSettings): Promise<void> {
+  const found = await findConfiguration(stripe);
+  // What it was made of is forgotten, so that it is written again.
+  if (found) {
+    await callStripe(() =>
+      stripe.billingPortal.configurations.update(found.id, { metadata: { [METADATA]: 'repair' } }),
+    );
+  }
+  await ensureConfiguration(stripe, settings);
+}
+
 /**
  * The one configuration that is ours, found or made. Where Stripe takes no change of plan as the catalogue has it, the
  * portal does without.

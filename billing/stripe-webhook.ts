@@ -1,6 +1,8 @@
+import { randomUUID } from 'node:crypto';
 import Stripe from 'stripe';
 import { z } from 'zod';
 import type { EventObject, ReceivedEvent } from '../keystore/keystore.ts';
+import type { Mode } from '../shared/keys.ts';
 import { ProblemError } from '../shared/problems.ts';
 import { isHandled, readEventObject, readThinObject } from './stripe-events.ts';
 
@@ -56,6 +58,33 @@ export function readSignedEvent(body: Buffer, signature: string | undefined, sec
   } catch {
     throw new ProblemError('invalid_request', 'The body is signed but is not a Stripe event.');
   }
+}
+
+/** What events of preflight's are called. */
+export const TEST_EVENT_TYPE = 'tollgate.preflight';
+
+/**
+ * An event that nothing is done about, signed as Stripe signs: what takes it in has the same signing secret.
+ *
+ * @returns its body, and the value of `Stripe-Signature`
+ */
+export function signedTestEvent(
+  mode: Mode,
+  secret: string,
+  now: number,
+): { body: string; signature: string } {
+  const created = Math.floor(now / 1000);
+  const body = JSON.stringify({
+    id: `evt_preflight_${randomUUID().replaceAll('-', '')}`,
+    object: 'event',
+    type: TEST_EVENT_TYPE,
+    livemode: mode === 'live',
+    api_version: null,
+    created,
+    data: { object: {} },
+  });
+  const signature = Stripe.webhooks.generateTestHeaderString({ payload: body, secret, timestamp: created });
+  return { body, signature };
 }
 
 /**
