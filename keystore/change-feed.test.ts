@@ -1,6 +1,7 @@
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { closeKeystores, keystore, purchase, subscription } from '../test/keystore-fixtures.ts';
 import { newKeystoreUrl } from '../test/keystores.ts';
+import { rawQuery } from '../test/raw-sql.ts';
 import type { Change } from './keystore.ts';
 
 afterEach(closeKeystores);
@@ -48,20 +49,25 @@ describe('change feed', () => {
   });
 
   it('says "everything" to one that slept through a pruning', async () => {
-    let time = 1_000_000;
     const url = newKeystoreUrl();
-    const writer = await keystore({ url, now: () => time });
+    const writer = await keystore({ url, now: () => 4_000_000 });
     const reader = await keystore({ url, pollMs: 3_600_000 });
     const seen: Change[] = [];
     await reader.changes.subscribe((change) => seen.push(change));
-    const create = () =>
-      writer.createKey({ mode: 'test', prefix: 'tg', planId: 'p', name: null, expiresAt: null, actor: 't' });
-    await create();
-    await create();
-    time += 3_600_001;
-    await create();
+    await rawQuery(url, "insert into changes (key_id, at) values ('a', 1), ('b', 2), ('c', 3)");
     await writer.sweep();
     reader.changes.wake();
+    await vi.waitFor(() => expect(seen).toEqual(['everything']));
+  });
+
+  it('says "everything" to one whose database gave way to one that lacks the last changes', async () => {
+    const url = newKeystoreUrl();
+    await keystore({ url });
+    const seen: Change[] = [];
+    await rawQuery(url, "insert into changes (key_id, at) values ('a', 1), ('b', 2), ('c', 3)");
+    const reader = await keystore({ url });
+    await reader.changes.subscribe((change) => seen.push(change));
+    await rawQuery(url, "delete from changes where key_id = 'c'");
     await vi.waitFor(() => expect(seen).toEqual(['everything']));
   });
 });

@@ -8,16 +8,22 @@ const SLOW_LOOK_MS = 500;
 /** Ids of keys whose facts changed, or `everything` when too much was missed to tell. */
 export type Change = readonly string[] | 'everything';
 
-type Options = {
+/** Where changes are read from. */
+export type FeedSource = {
   db: Kysely<Schema>;
-  changedByOthers: () => boolean;
+  /** How often to look, milliseconds. */
   pollMs: number;
-  log: Logger;
+  /** Whether anyone else may have committed since the last call. Costs microseconds; never waits. */
+  mayHaveChanged(): boolean;
+  /** Has the database call this whenever a change was committed, if it can. Such a call may be lost. */
+  onNotice(wake: () => void): void;
 };
 
+type Options = FeedSource & { log: Logger; now: () => number };
+
 /**
- * Tells this process of every change to keys, made here or in any other process, in the order of commits. Polling asks
- * SQLite for its data version (microseconds) and reads a row only when that moved.
+ * Tells this process of every change to keys, made here or in any other process, in the order of commits. It looks
+ * now and then, and at once when the database says that there is something.
  */
 export class ChangeFeed {
   readonly #options: Options;
@@ -29,6 +35,7 @@ export class ChangeFeed {
   #unread = false;
   #readingSince = 0;
   #healthy = true;
+  #asOf = 0;
 
   constructor(options: Options) {
     this.#options = options;
@@ -38,8 +45,10 @@ export class ChangeFeed {
   async subscribe(listener: (change: Change) => void): Promise<() => void> {
     this.#starting ??= this.#newestSeq().then((seq) => {
       this.#lastSeq = seq;
+      this.#asOf = this.#options.now();
       this.#timer = setInterval(() => this.#poll(), this.#options.pollMs);
       this.#timer.unref();
+      this.#options.onNotice(() => this.wake());
     });
     await this.#starting;
     this.#listeners.add(listener);
@@ -56,7 +65,12 @@ export class ChangeFeed {
     );
   }
 
-  /** Looks at once: this process has just committed a change. */
+  /** Up to when all changes are known here, milliseconds since the epoch. */
+  get asOf(): number {
+    return this.#asOf;
+  }
+
+  /** Looks at once: a change was just committed. */
   wake(): void {
     this.#unread = true;
     if (this.#timer) this.#read();
@@ -72,7 +86,7 @@ export class ChangeFeed {
 
   #poll(): void {
     try {
-      if (this.#options.changedByOthers()) this.#unread = true;
+      if (this.#options.mayHaveChanged()) this.#unread = true;
     } catch (error) {
       // Whatever was missed is looked for as soon as the next look succeeds.
       this.#unread = true;
@@ -80,6 +94,7 @@ export class ChangeFeed {
       return;
     }
     if (this.#unread) this.#read();
+    else this.#asOf = this.#options.now();
   }
 
   #read(): void {
@@ -94,9 +109,11 @@ export class ChangeFeed {
   async #readAll(): Promise<void> {
     while (this.#unread) {
       this.#unread = false;
+      const begun = this.#options.now();
       try {
         await this.#readOnce();
         this.#healthy = true;
+        this.#asOf = begun;
       } catch (error) {
         this.#unread = true;
         this.#failed(error);
@@ -113,11 +130,22 @@ export class ChangeFeed {
       .orderBy('seq')
       .execute();
     const last = rows.at(-1);
-    if (!last) return;
-    // A gap means that rows were pruned while this process slept.
+    if (!last) {
+      // A database that was put in the place of another may have counted less far.
+      const newest = await this.#newestSeq();
+      if (newest >= this.#lastSeq) return;
+      this.#lastSeq = newest;
+      this.#tell('everything');
+      return;
+    }
+    // A gap means that rows were pruned while this process slept, or at worst that a transaction was taken back.
     const change =
       last.seq - this.#lastSeq !== rows.length ? 'everything' : [...new Set(rows.map((row) => row.key_id))];
     this.#lastSeq = last.seq;
+    this.#tell(change);
+  }
+
+  #tell(change: Change): void {
     for (const listener of this.#listeners) {
       try {
         listener(change);

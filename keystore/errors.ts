@@ -1,3 +1,4 @@
+import { ProblemError } from '../shared/problems.ts';
 /** The keystore did not do what was asked: disk full, locked for too long, connection gone. Always ours, never the caller's. */
 export class KeystoreError extends Error {
   /** The database's own code, such as `SQLITE_FULL`. */
@@ -19,4 +20,12 @@ export class KeystoreOpenError extends KeystoreError {
     super(message, code, options);
     this.name = 'KeystoreOpenError';
   }
+}
+
+/** The answer to a request that a keystore failed; `undefined`: the error was another. */
+export function keystoreProblem(error: unknown): ProblemError | undefined {
+  if (!(error instanceof KeystoreError)) return undefined;
+  return new ProblemError('keystore_unavailable', 'The keystore cannot be used right now.', {
+    remedy: 'Nothing is lost. Try again in a moment.',
+  });
 }

@@ -1,6 +1,7 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import { closeKeystores, event, keystore, purchase, SESSION } from '../test/keystore-fixtures.ts';
 import { newKeystoreUrl } from '../test/keystores.ts';
+import { rawQuery } from '../test/raw-sql.ts';
 
 afterEach(closeKeystores);
 
@@ -62,6 +63,23 @@ describe('event inbox', () => {
     expect(await store.leaseEvents({ owner: 'b', limit: 1, leaseMs: 500_000 })).toEqual([]);
     await store.releaseLeases('a');
     expect(await store.leaseEvents({ owner: 'b', limit: 1, leaseMs: 500_000 })).toHaveLength(1);
+  });
+
+  it('an event without a group, as only a hand makes it, is a group by itself', async () => {
+    let time = 1000;
+    const url = newKeystoreUrl();
+    const store = await keystore({ url, now: () => time });
+    for (const id of ['evt_1', 'evt_2', 'evt_3']) await store.receiveEvent(event(id));
+    await rawQuery(url, `update events set group_key = null where id in ('evt_1', 'evt_2')`);
+    const lease = async (owner: string) => {
+      const groups = await store.leaseEvents({ owner, limit: 10, leaseMs: 500 });
+      return groups.map((events) => events.map(({ id }) => id)).sort();
+    };
+    expect(await lease('a')).toEqual([['evt_1'], ['evt_2'], ['evt_3']]);
+    expect(await lease('b')).toEqual([]);
+    await store.completeEvents({ ids: ['evt_1'], outcome: 'open' });
+    time += 500;
+    expect(await lease('b')).toEqual([['evt_2'], ['evt_3']]);
   });
 
   it('forgets events that were processed and checkouts that came to nothing 90 days ago, and nothing else', async () => {

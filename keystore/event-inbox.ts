@@ -4,7 +4,7 @@ import { redact } from '../shared/log.ts';
 import { MAIL_TYPE } from './own-events.ts';
 import type { EventStatus, EventTable } from './schema.ts';
 import { sessionHash } from './session-hash.ts';
-import { inOneStep, type Step, type Store } from './store.ts';
+import { type By, inOneStep, type Step, type Store } from './store.ts';
 
 /** What an event makes us look at. */
 export type EventObject = { kind: string; id: string };
@@ -25,6 +25,8 @@ export type ReceivedEvent = {
   payload: string;
   /** When Stripe made it, milliseconds. */
   createdAt: number;
+  /** Of the request that brought it, where one did. */
+  requestId?: string;
 };
 
 /** An event that this process holds the lease of. */
@@ -37,6 +39,8 @@ export type LeasedEvent = {
   objectKey: string | null;
   attempts: number;
   receivedAt: number;
+  /** Of the request that brought it; `null`: none did. */
+  requestId: string | null;
 };
 
 /** An event as the operator sees it. Times in milliseconds. */
@@ -50,6 +54,8 @@ export type EventRecord = {
   createdAt: number;
   receivedAt: number;
   nextAttemptAt: number;
+  /** Of the request that brought it; `null`: none did. */
+  requestId: string | null;
   payload: string;
 };
 
@@ -94,6 +100,7 @@ export async function receiveEvent(
       created_at: event.createdAt,
       received_at: now,
       processed_at: event.outcome === null ? null : now,
+      request_id: event.requestId ?? null,
     };
     await trx
       .insertInto('events')
@@ -132,10 +139,9 @@ export async function leaseEvents(
   if ((await dueEvents(store.db, store.now(), 1, mails)).length === 0) return [];
   return inOneStep(store, async ({ trx, now }) => {
     const first = await dueEvents(trx, now, input.limit * 4, mails);
-    const groups = [...new Set(first.map((event) => event.group_key))].slice(0, input.limit);
-    if (groups.length === 0) return [];
+    const groups = [...new Map(first.map((event) => [event.group_key ?? event.id, event])).values()];
     const leased: LeasedEvent[][] = [];
-    for (const group of groups) {
+    for (const { id, group_key: group } of groups.slice(0, input.limit)) {
       const events = await trx
         .updateTable('events')
         .set((eb) => ({
@@ -147,14 +153,15 @@ export async function leaseEvents(
           eb
             .selectFrom('events')
             .select('id')
-            .where('group_key', '=', group)
+            .$if(group === null, (query) => query.where('id', '=', id))
+            .$if(group !== null, (query) => query.where('group_key', '=', group))
             .where('status', '=', 'pending')
             // The plus keeps the database from going through all that is due to find one group's.
             .where(sql<number>`+next_attempt_at`, '<=', now)
             .$if(!mails, (query) => query.where('type', 'not like', `${MAIL_TYPE}%`))
             .limit(GROUP_LIMIT),
         )
-        .returning(['id', 'type', 'object_id', 'attempts', 'received_at'])
+        .returning(['id', 'type', 'object_id', 'attempts', 'received_at', 'request_id'])
         .execute();
       leased.push(events.map(toLeased));
     }
@@ -162,12 +169,16 @@ export async function leaseEvents(
   });
 }
 
+/** One without a group, which only somebody's own SQL makes, is a group by itself. */
 function dueEvents(db: Store['db'], now: number, limit: number, mails: boolean) {
   return db
     .selectFrom('events')
-    .select('group_key')
+    .select(['id', 'group_key'])
     .where('status', '=', 'pending')
     .where('next_attempt_at', '<=', now)
+    .where(({ eb, or }) =>
+      or([eb('group_key', 'is not', null), eb('leased_until', 'is', null), eb('leased_until', '<=', now)]),
+    )
     .where(({ not, exists, selectFrom }) =>
       not(
         exists(
@@ -186,7 +197,7 @@ function dueEvents(db: Store['db'], now: number, limit: number, mails: boolean) 
 }
 
 function toLeased(
-  row: Pick<EventTable, 'id' | 'type' | 'object_id' | 'attempts' | 'received_at'>,
+  row: Pick<EventTable, 'id' | 'type' | 'object_id' | 'attempts' | 'received_at' | 'request_id'>,
 ): LeasedEvent {
   const [, kind = '', id = ''] = /^([a-z_]+):(.*)$/s.exec(row.object_id ?? '') ?? [];
   return {
@@ -197,6 +208,7 @@ function toLeased(
     objectKey: row.type.startsWith(MAIL_TYPE) ? null : row.object_id,
     attempts: row.attempts,
     receivedAt: row.received_at,
+    requestId: row.request_id,
   };
 }
 
@@ -242,26 +254,26 @@ export async function failEvents(
 /** Puts an event back to work, whatever it came to before. */
 export async function replayEvent(
   store: Store,
-  input: { id: string; actor: string },
+  { id, ...by }: By & { id: string },
 ): Promise<'replayed' | 'already_waiting' | 'not_found'> {
   return inOneStep(store, async (step) => {
     const { trx, now } = step;
     const event = await trx
       .selectFrom('events')
       .select(['status', 'type', 'next_attempt_at'])
-      .where('id', '=', input.id)
+      .where('id', '=', id)
       .executeTakeFirst();
     if (!event) return 'not_found';
     if (event.status === 'pending' && event.next_attempt_at <= now) return 'already_waiting';
     await trx
       .updateTable('events')
       .set({ status: 'pending', attempts: 0, next_attempt_at: now, received_at: now, processed_at: null })
-      .where('id', '=', input.id)
+      .where('id', '=', id)
       .execute();
     await step.audit({
-      actor: input.actor,
+      ...by,
       action: 'event.replayed',
-      details: { event: input.id, type: event.type },
+      details: { event: id, type: event.type },
     });
     return 'replayed';
   });
@@ -316,25 +328,35 @@ export async function inboxDepth(store: Store): Promise<{ pending: number; faile
   return { pending: count('pending'), failed: count('failed') };
 }
 
+/** Since when the event waits that has waited longest, milliseconds since the epoch; `null`: none waits. */
+export async function oldestPendingSince(store: Store): Promise<number | null> {
+  const row = await store.db
+    .selectFrom('events')
+    .select(({ fn }) => fn.min('received_at').as('since'))
+    .where('status', '=', 'pending')
+    .executeTakeFirst();
+  return row?.since == null ? null : Number(row.since);
+}
+
 /** An event as the operator sees it. */
 export async function findEvent(store: Store, id: string): Promise<EventRecord | undefined> {
   return (await recordsOf(store.db).where('id', '=', id).execute())[0];
 }
 
 /**
- * Events of a status, the newest first.
+ * Events of a status, a type, or all, the newest first.
  *
- * @param filter.before only events received before this moment, milliseconds, for paging
+ * @param filter.before only events received before this one, for paging
  */
 export async function listEvents(
   store: Store,
-  filter: { status?: EventStatus; type?: string; before?: number; limit: number },
+  filter: { status?: EventStatus; type?: string; before?: { receivedAt: number; id: string }; limit: number },
 ): Promise<EventRecord[]> {
   const { status, type, before } = filter;
-  let query = recordsOf(store.db).orderBy('received_at', 'desc').limit(filter.limit);
+  let query = recordsOf(store.db).orderBy('received_at', 'desc').orderBy('id', 'desc').limit(filter.limit);
   if (status) query = query.where('status', '=', status);
   if (type) query = query.where('type', '=', type);
-  if (before !== undefined) query = query.where('received_at', '<', before);
+  if (before) query = query.where(sql<boolean>`(received_at, id) < (${before.receivedAt}, ${before.id})`);
   return query.execute();
 }
 
@@ -351,6 +373,7 @@ function recordsOf(db: Store['db']) {
       'created_at as createdAt',
       'received_at as receivedAt',
       'next_attempt_at as nextAttemptAt',
+      'request_id as requestId',
       'payload',
     ]);
 }

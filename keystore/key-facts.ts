@@ -1,6 +1,8 @@
 import { type CompiledQuery, sql } from 'kysely';
 import type { RevocationReason, SubscriptionStatus } from '../shared/access.ts';
 import type { Mode } from '../shared/keys.ts';
+import type { LimitsOverride, Window } from '../shared/plan.ts';
+import type { KeyTable } from './schema.ts';
 import type { Store } from './store.ts';
 import { monthStartHour } from './usage-ledger.ts';
 
@@ -23,7 +25,10 @@ export type KeyFacts = {
   expiresAt: number | null;
   revokedAt: number | null;
   revokedReason: RevocationReason | null;
+  suspendedAt: number | null;
   disputedSince: number | null;
+  /** Limits that count instead of the plan's; `null`: the plan's do. */
+  override: LimitsOverride | null;
   /** Addresses and ranges it may be used from; `null`: any. */
   allowedAddresses: readonly string[] | null;
   /** When the gateway first saw it; `null`: not yet. */
@@ -78,9 +83,7 @@ async function readGathered(store: Store): Promise<void> {
   else gathering.delete(store);
   try {
     const month = monthStartHour(store.now());
-    const { rows } = await store.db.executeQuery(
-      byIds(store.db, month, [...new Set(now.map(({ id }) => id))]),
-    );
+    const { rows } = await store.db.executeQuery(byIds(store, month, [...new Set(now.map(({ id }) => id))]));
     const found = new Map(rows.map((row) => [row.id, row]));
     for (const { id, resolve } of now) {
       const row = found.get(id);
@@ -95,11 +98,10 @@ const MONTH = -1;
 const IDS = '';
 
 /** Built once: building it costs several times what SQLite needs to answer it. */
-function byIds(db: Store['db'], month: number, ids: readonly string[]): CompiledQuery<FactsRow> {
+function byIds({ db, valuesOf }: Store, month: number, ids: readonly string[]): CompiledQuery<FactsRow> {
   let query = compiled.get(db);
   if (query === undefined) {
-    const among = sql<string>`(select value from json_each(${IDS}))`;
-    query = selectFacts(db, MONTH).where('keys.id', 'in', among).compile();
+    query = selectFacts(db, MONTH).where('keys.id', 'in', valuesOf(IDS)).compile();
     compiled.set(db, query);
   }
   const list = JSON.stringify(ids);
@@ -156,7 +158,9 @@ export function factsOf(row: FactsRow, month: number): KeyFacts {
     expiresAt: row.expires_at,
     revokedAt: row.revoked_at,
     revokedReason: row.revoked_reason,
+    suspendedAt: row.suspended_at,
     disputedSince: row.disputed_since,
+    override: overrideOf(row),
     allowedAddresses: row.allowed_addresses ? (JSON.parse(row.allowed_addresses) as string[]) : null,
     firstUsedAt: row.first_used_at,
     replacedBy: row.replaced_by,
@@ -175,4 +179,13 @@ export function factsOf(row: FactsRow, month: number): KeyFacts {
     monthStartHour: month,
     usedInAll: row.used_in_all === null ? null : Number(row.used_in_all),
   };
+}
+
+/** The limits of a key's own. */
+export function overrideOf({
+  override_limits: limits,
+  override_quota: quota,
+}: Pick<KeyTable, 'override_limits' | 'override_quota'>): LimitsOverride | null {
+  if (limits === null && quota === null) return null;
+  return { limits: limits === null ? null : (JSON.parse(limits) as Window[]), quota };
 }

@@ -1,5 +1,5 @@
 import { createHmac, hkdfSync, timingSafeEqual } from 'node:crypto';
-import * as argon2 from 'argon2';
+import * as argon2 from '@node-rs/argon2';
 
 /** Argon2id cost: memory in KiB, number of passes, lanes. */
 export type KeyHashCost = { memoryKib: number; passes: number; lanes: number };
@@ -10,19 +10,18 @@ export type HashedSecret = { hash: string; tag: number };
 /** Hashes and checks the secrets of keys. */
 export class KeyHasher {
   readonly #tagKey: Buffer;
-  readonly #options: { type: 2; memoryCost: number; timeCost: number; parallelism: number };
+  readonly #options: { memoryCost: number; timeCost: number; parallelism: number };
 
   constructor(serverSecret: string, cost: KeyHashCost) {
     this.#tagKey = deriveKey(serverSecret, 'key tag');
     this.#options = {
-      type: argon2.argon2id,
       memoryCost: cost.memoryKib,
       timeCost: cost.passes,
       parallelism: cost.lanes,
     };
   }
 
-  /** About 2 ms of one core at the default cost. */
+  /** About 1 ms of one core at the default cost. */
   async hash(secret: string): Promise<HashedSecret> {
     return { hash: await argon2.hash(secret, this.#options), tag: this.#tag(secret) };
   }
@@ -39,14 +38,16 @@ export class KeyHasher {
     return timingSafeEqual(presented, stored);
   }
 
-  /** Whether the secret is the hashed one. About 2 ms of one core at the default cost. Does not look at the tag. */
+  /** Whether the secret is the hashed one. About 1 ms of one core at the default cost. Does not look at the tag. */
   async verify(secret: string, hash: string): Promise<boolean> {
     return argon2.verify(hash, secret);
   }
 
   /** Whether the hash was made at another cost than today's, and should be renewed at its next use. */
   isOutdated(hash: string): boolean {
-    return argon2.needsRehash(hash, this.#options);
+    const made = argon2.parseOptions(hash);
+    const { memoryCost, timeCost, parallelism } = this.#options;
+    return made.memoryCost !== memoryCost || made.timeCost !== timeCost || made.parallelism !== parallelism;
   }
 
   #tag(secret: string): number {
@@ -57,4 +58,9 @@ export class KeyHasher {
 /** A 256-bit key of its own for each purpose (HKDF-SHA-256, RFC 5869). */
 export function deriveKey(serverSecret: string, purpose: string, salt = ''): Buffer {
   return Buffer.from(hkdfSync('sha256', serverSecret, salt, `tollgate ${purpose} v1`, 32));
+}
+
+/** What a keystore keeps to tell whether it belongs to a server secret. Tells nothing of the secret. */
+export function secretCheck(serverSecret: string): string {
+  return createHmac('sha256', deriveKey(serverSecret, 'secret check')).digest('hex');
 }

@@ -114,6 +114,16 @@ describe('keys', () => {
     expect(await store.listKeys({ limit: 10, matching: 'sub_1' })).toHaveLength(1);
   });
 
+  it('a hash of before is known, whatever the order in it, and is no reason to make another', async () => {
+    const { hasher } = await keystore({ keyHash: { memoryKib: 4096, passes: 1, lanes: 1 } });
+    const hash =
+      '$argon2id$v=19$m=4096,p=1,t=1$P+Ft3v45+bznqSOUnoF1jA$E8SbF9G7wsjhQQdFJkIarmOExX0LtAWB+86QWryIYxc';
+    expect(await hasher.verify('x'.repeat(32), hash)).toBe(true);
+    expect(await hasher.verify('y'.repeat(32), hash)).toBe(false);
+    expect(hasher.isOutdated(hash)).toBe(false);
+    expect(hasher.isOutdated(hash.replace('t=1', 't=2'))).toBe(true);
+  });
+
   it('renews an outdated hash only over the one that was read', async () => {
     const url = newKeystoreUrl();
     const store = await keystore({ url, keyHash: { memoryKib: 1024, passes: 1, lanes: 1 } });
@@ -133,7 +143,7 @@ describe('keys', () => {
     await stronger.upgradeKeyHash({ id: key.id, from: 'something else', to: 'x' });
     await stronger.upgradeKeyHash({ id: key.id, from: hash, to: renewed.hash });
     const facts = (await stronger.findKeyFacts(key.id))!;
-    expect(facts.hash).toContain('m=4096,p=1,t=2');
+    expect(facts.hash).toContain('m=4096,t=2,p=1');
     expect(await stronger.hasher.verify(secret, facts.hash)).toBe(true);
   });
 });

@@ -1,9 +1,9 @@
-import { sql } from 'kysely';
 import type { RevocationReason } from '../shared/access.ts';
 import { type MintedKey, type Mode, mintKey, parseKey } from '../shared/keys.ts';
+import { destroySeals } from './destroy-seals.ts';
 import { findKeyFacts, type KeyFacts } from './key-facts.ts';
 import type { KeyTable } from './schema.ts';
-import { inOneStep, inOneStepAside, type Step, type Store } from './store.ts';
+import { type By, inOneStep, inOneStepAside, type Step, type Store } from './store.ts';
 
 export type CreatedKey = { plaintext: string; id: string; lastFour: string };
 
@@ -20,14 +20,14 @@ export async function authenticateKey(store: Store, presented: string): Promise<
   return (await store.hasher.verify(parsed.secret, facts.hash)) ? facts : undefined;
 }
 
-/** Notes that the gateway has seen these keys: from then on they cannot be replaced as never used. */
+/** Notes that the gateway or licensing has seen these keys: from then on they cannot be replaced as never used. */
 export async function markKeysUsed(store: Store, ids: readonly string[]): Promise<void> {
   await inOneStepAside(store, async ({ trx, now }) => {
     await trx
       .updateTable('keys')
       .set({ first_used_at: now })
       // One parameter, so that any number of keys is the same statement.
-      .where('id', 'in', sql<string>`(select value from json_each(${JSON.stringify(ids)}))`)
+      .where('id', 'in', store.valuesOf(JSON.stringify(ids)))
       .where('first_used_at', 'is', null)
       .execute();
   });
@@ -53,6 +53,10 @@ export async function insertKey(
       name: null,
       disputed_since: null,
       allowed_addresses: null,
+      suspended_at: null,
+      suspended_note: null,
+      override_limits: null,
+      override_quota: null,
       first_used_at: null,
       created_at: now,
       expires_at: null,
@@ -76,15 +80,16 @@ export type NewKey = {
 };
 
 /** Makes a key that no purchase stands behind. The plaintext is returned and kept nowhere. */
-export async function createKey(store: Store, input: NewKey & { actor: string }): Promise<CreatedKey> {
-  const [created] = await createKeys(store, { keys: [input], actor: input.actor });
+export async function createKey(store: Store, input: NewKey & By): Promise<CreatedKey> {
+  const { actor, address, ...key } = input;
+  const [created] = await createKeys(store, { keys: [key], actor, ...(address && { address }) });
   return created as CreatedKey;
 }
 
 /** As {@link createKey} for many keys: all of them, in one transaction, or none. Each costs an Argon2 run. */
 export async function createKeys(
   store: Store,
-  { keys, actor }: { keys: readonly NewKey[]; actor: string },
+  { keys, ...by }: By & { keys: readonly NewKey[] },
 ): Promise<CreatedKey[]> {
   const made = await Promise.all(
     keys.map(async (key) => {
@@ -99,7 +104,7 @@ export async function createKeys(
         name: key.name,
         expires_at: key.expiresAt,
       });
-      await step.audit({ actor, action: 'key.created', keyId: minted.id, details: { plan: key.planId } });
+      await step.audit({ ...by, action: 'key.created', keyId: minted.id, details: { plan: key.planId } });
       await step.changed([minted.id]);
     }
   });
@@ -113,7 +118,7 @@ export async function createKeys(
 /** Switches a key off for good, and destroys its seal if it was never claimed. Nothing brings it back. */
 export async function revokeKey(
   store: Store,
-  input: { id: string; reason: RevocationReason; actor: string },
+  input: By & { id: string; reason: RevocationReason },
 ): Promise<'revoked' | 'already_revoked' | 'not_found'> {
   return inOneStep(store, async (step) => {
     const key = await step.trx
@@ -131,22 +136,22 @@ export async function revokeKey(
 /** As {@link revokeKey}, inside a larger step. */
 export async function revokeInStep(
   step: Step,
-  input: { id: string; reason: RevocationReason; actor: string },
+  { id, reason, ...by }: By & { id: string; reason: RevocationReason },
 ): Promise<void> {
   await step.trx
     .updateTable('keys')
-    .set({ revoked_at: step.now, revoked_reason: input.reason })
-    .where('id', '=', input.id)
+    .set({ revoked_at: step.now, revoked_reason: reason })
+    .where('id', '=', id)
     .where('revoked_at', 'is', null)
     .execute();
-  await step.trx.updateTable('reveals').set({ sealed: null }).where('key_id', '=', input.id).execute();
+  await destroySeals(step.trx, id);
   await step.audit({
-    actor: input.actor,
+    ...by,
     action: 'key.revoked',
-    keyId: input.id,
-    details: { reason: input.reason },
+    keyId: id,
+    details: { reason },
   });
-  await step.changed([input.id]);
+  await step.changed([id]);
 }
 
 /**
@@ -157,25 +162,71 @@ export async function revokeInStep(
  */
 export async function allowAddresses(
   store: Store,
-  input: { id: string; addresses: readonly string[] | null; actor: string },
+  input: By & { id: string; addresses: readonly string[] | null },
 ): Promise<'allowed' | 'not_found'> {
+  const { addresses, id, ...by } = input;
   return inOneStep(store, async (step) => {
-    const { addresses, id, actor } = input;
-    const { numUpdatedRows } = await step.trx
+    const key = await keyIn(step, id);
+    if (!key) return 'not_found';
+    await step.trx
       .updateTable('keys')
       .set({ allowed_addresses: addresses && JSON.stringify(addresses) })
       .where('id', '=', id)
-      .executeTakeFirstOrThrow();
-    if (numUpdatedRows === 0n) return 'not_found';
+      .execute();
+    const before = key.allowed_addresses === null ? 'any' : JSON.parse(key.allowed_addresses);
     await step.audit({
-      actor,
+      ...by,
       action: 'key.addresses_allowed',
       keyId: id,
-      details: { addresses: addresses ?? 'any' },
+      details: { addresses: addresses ?? 'any', before },
     });
     await step.changed([id]);
     return 'allowed';
   });
+}
+
+/** Notes on a key what to recognise it by; `null`: nothing. */
+export async function nameKey(
+  store: Store,
+  input: By & { id: string; name: string | null },
+): Promise<'named' | 'not_found'> {
+  const { id, name, ...by } = input;
+  return inOneStep(store, async (step) => {
+    const key = await keyIn(step, id);
+    if (!key) return 'not_found';
+    await step.trx.updateTable('keys').set({ name }).where('id', '=', id).execute();
+    await step.audit({ ...by, action: 'key.named', keyId: id, details: { from: key.name, to: name } });
+    return 'named';
+  });
+}
+
+/**
+ * Says when a key ends, everywhere within a second: sooner, later, or (`null`) not by itself. A replaced key ends as its
+ * rotation says.
+ *
+ * @param input.expiresAt milliseconds since the epoch
+ */
+export async function expireKeyAt(
+  store: Store,
+  input: By & { id: string; expiresAt: number | null },
+): Promise<'set' | 'not_found' | 'revoked' | 'replaced'> {
+  const { id, expiresAt, ...by } = input;
+  return inOneStep(store, async (step) => {
+    const key = await keyIn(step, id);
+    if (!key) return 'not_found';
+    if (key.revoked_at !== null) return 'revoked';
+    if (key.replaced_by !== null) return 'replaced';
+    await step.trx.updateTable('keys').set({ expires_at: expiresAt }).where('id', '=', id).execute();
+    const details = { from: key.expires_at, to: expiresAt };
+    await step.audit({ ...by, action: 'key.expiry_set', keyId: id, details });
+    await step.changed([id]);
+    return 'set';
+  });
+}
+
+/** A key, inside a step. */
+export function keyIn({ trx }: Step, id: string) {
+  return trx.selectFrom('keys').selectAll().where('id', '=', id).executeTakeFirst();
 }
 
 export type RotatedKey = CreatedKey & {
@@ -188,13 +239,14 @@ export type RotationRefusal = 'not_found' | 'revoked' | 'expired' | 'replaced';
 
 /**
  * Replaces a key: the new one is written before the old one ends, in the same transaction, and shares its plan,
- * subscription, expiry, limits and quota. The old one works for `overlapMs` more, or not at all with 0.
+ * subscription, expiry, limits and quota; of a suspended one it is suspended, too. The old one works for `overlapMs` more, or
+ * not at all with 0.
  *
  * @returns the new key, or why there is none
  */
 export async function rotateKey(
   store: Store,
-  input: { id: string; overlapMs: number; actor: string },
+  input: By & { id: string; overlapMs: number },
 ): Promise<RotatedKey | RotationRefusal> {
   const successor = await mintSuccessor(store, input.id);
   if (!successor) return 'not_found';
@@ -220,10 +272,10 @@ export async function mintSuccessor(
 export async function rotateInStep(
   step: Step,
   { minted, hashed }: NonNullable<Awaited<ReturnType<typeof mintSuccessor>>>,
-  input: { id: string; overlapMs: number; reason: 'rotated' | 'replaced'; actor: string },
+  { id, overlapMs, reason, ...by }: By & { id: string; overlapMs: number; reason: 'rotated' | 'replaced' },
 ): Promise<RotatedKey | RotationRefusal> {
   const { trx, now } = step;
-  const key = await trx.selectFrom('keys').selectAll().where('id', '=', input.id).executeTakeFirstOrThrow();
+  const key = await trx.selectFrom('keys').selectAll().where('id', '=', id).executeTakeFirstOrThrow();
   if (key.revoked_at !== null) return 'revoked';
   // Before its expiry: what a replaced key expires at is the end of its overlap.
   if (key.replaced_by !== null) return 'replaced';
@@ -234,26 +286,25 @@ export async function rotateInStep(
     created_at: now,
     first_used_at: null,
   });
-  const overlapEnd = now + input.overlapMs;
-  const oldKeyEndsAt = input.overlapMs > 0 ? Math.min(overlapEnd, key.expires_at ?? overlapEnd) : null;
+  const overlapEnd = now + overlapMs;
+  const oldKeyEndsAt = overlapMs > 0 ? Math.min(overlapEnd, key.expires_at ?? overlapEnd) : null;
   await trx
     .updateTable('keys')
     .set({ replaced_by: minted.id, ...(oldKeyEndsAt === null ? {} : { expires_at: oldKeyEndsAt }) })
     .where('id', '=', key.id)
     .execute();
-  await trx.updateTable('reveals').set({ sealed: null }).where('key_id', '=', key.id).execute();
+  await destroySeals(trx, key.id);
   const details = { old_key: key.id, new_key: minted.id, old_key_ends_at: oldKeyEndsAt ?? now };
   for (const keyId of [key.id, minted.id]) {
     await step.audit({
-      actor: input.actor,
-      action: `key.${input.reason}`,
+      ...by,
+      action: `key.${reason}`,
       keyId,
       customerId: key.customer_id,
       details,
     });
   }
-  if (oldKeyEndsAt === null)
-    await revokeInStep(step, { id: key.id, reason: input.reason, actor: input.actor });
+  if (oldKeyEndsAt === null) await revokeInStep(step, { id: key.id, reason, ...by });
   await step.changed([key.id, minted.id]);
   await step.mail('key_rotated', `key:${minted.id}`, minted.id, minted.mode);
   return { plaintext: minted.plaintext, id: minted.id, lastFour: minted.lastFour, oldKeyEndsAt };

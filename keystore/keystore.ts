@@ -1,45 +1,74 @@
-import { createHmac, timingSafeEqual } from 'node:crypto';
-import { sqlitePath } from '../shared/config.ts';
+import { timingSafeEqual } from 'node:crypto';
 import type { Mode } from '../shared/keys.ts';
 import type { Logger } from '../shared/log.ts';
+import { lastBackup } from './backup-record.ts';
 import { ChangeFeed } from './change-feed.ts';
+import * as consoleSessions from './console-sessions.ts';
+import * as consoleUsers from './console-users.ts';
+import * as customerRecords from './customer-records.ts';
 import * as customers from './customers.ts';
+import { closeDatabase, openDatabase } from './database.ts';
+import * as devices from './devices.ts';
 import { KeystoreOpenError } from './errors.ts';
 import * as inbox from './event-inbox.ts';
+import { eventTypes } from './event-types.ts';
+import * as income from './income.ts';
 import * as facts from './key-facts.ts';
-import { deriveKey, type KeyHashCost, KeyHasher } from './key-hash.ts';
+import { type KeyHashCost, KeyHasher, secretCheck } from './key-hash.ts';
+import * as overrides from './key-overrides.ts';
 import * as records from './key-records.ts';
+import { keyStandings } from './key-standings.ts';
 import * as keys from './keys.ts';
+import * as licenceAttempts from './licence-attempts.ts';
 import { endTurn, readMeta, readOrSetMeta, takeTurn } from './meta.ts';
 import * as payments from './payments.ts';
+import { namePurchase } from './purchase-names.ts';
+import * as purchaseRecords from './purchase-records.ts';
 import * as purchases from './purchases.ts';
 import * as recoveries from './recoveries.ts';
+import * as refusals from './refusals.ts';
 import * as reveals from './reveals.ts';
-import { openSqlite } from './sqlite.ts';
+import * as secondFactor from './second-factor.ts';
 import { inOneStep, type Store } from './store.ts';
 import * as subscriptions from './subscriptions.ts';
+import * as traffic from './traffic.ts';
+import * as trials from './trials.ts';
 import * as usage from './usage-ledger.ts';
 
+export { backupKeystore, type Restored, restoreKeystore, tryRestore } from './backup.ts';
+export type { BackupRecord } from './backup-record.ts';
 export type { Change } from './change-feed.ts';
+export type { ConsoleUser } from './console-users.ts';
+export { type Copied, type CopyProgress, copyKeystore } from './copy.ts';
+export type { CustomerRecord } from './customer-records.ts';
 export type { Buyer, Customer, CustomerSnapshot } from './customers.ts';
-export { KeystoreError, KeystoreOpenError } from './errors.ts';
+export type { Device, Places } from './devices.ts';
+export { KeystoreError, KeystoreOpenError, keystoreProblem } from './errors.ts';
 export type { EventObject, EventRecord, LeasedEvent, ReceivedEvent } from './event-inbox.ts';
+export { COUNTED, type EventTypeRecord } from './event-types.ts';
+export type { IncomeDay, IncomePart, IncomeSnapshot } from './income.ts';
 export type { KeyFacts } from './key-facts.ts';
-export type { KeyRecord } from './key-records.ts';
+export type { KeyCursor, KeyFilter, KeyRecord } from './key-records.ts';
+export type { KeysOfAStanding } from './key-standings.ts';
 export type { CreatedKey, NewKey, RotatedKey, RotationRefusal } from './keys.ts';
+export type { LicenceAttempt } from './licence-attempts.ts';
 export { MAIL_TYPE, type MailKind } from './own-events.ts';
 export type { PaymentSnapshot, RulesOf } from './payments.ts';
+export { PURCHASES_COUNTED, type PurchaseRecord } from './purchase-records.ts';
 export type { ProvisionPurchase, Purchase } from './purchases.ts';
-export { newPurchaseId } from './purchases.ts';
 export { RECOVERY_TTL_MS, type RecoverableKey } from './recoveries.ts';
+export type { Refusal } from './refusals.ts';
 export type { Claim, Replacement, RevealState } from './reveals.ts';
+export type { PurchaseStatus, TrafficKind } from './schema.ts';
 export type { SubscriptionRecord, SubscriptionSnapshot } from './subscriptions.ts';
 export type { SyncOutcome } from './sync.ts';
+export { TRAFFIC_KEPT_DAYS, type Traffic, type TrafficCount } from './traffic.ts';
+export type { BegunTrial, Trial } from './trials.ts';
 export type { UsageRow } from './usage-ledger.ts';
 export { hourOf, monthEndMs, monthStartHour } from './usage-ledger.ts';
 
 export type KeystoreOptions = {
-  /** `sqlite:<path>`. */
+  /** `sqlite:<path>` or `postgres://...`. */
   url: string;
   serverSecret: string;
   keyHash: KeyHashCost;
@@ -48,7 +77,7 @@ export type KeystoreOptions = {
   log: Logger;
   /** Whether e-mail is set up: otherwise none is queued. */
   mails?: boolean;
-  /** How often to look for changes made by other processes, milliseconds. */
+  /** How often to look for changes made by other processes, milliseconds; as the database has it when omitted. */
   pollMs?: number;
   /** The time, in milliseconds since the epoch. */
   now?: () => number;
@@ -72,31 +101,22 @@ export type Keystore = Awaited<ReturnType<typeof openKeystore>>;
  * @throws KeystoreOpenError when it cannot be used, with the remedy in its message
  */
 export async function openKeystore(options: KeystoreOptions) {
-  const {
-    url,
-    serverSecret,
-    keyHash,
-    revealTtlMs,
-    log,
-    mails = false,
-    pollMs = 100,
-    now = Date.now,
-  } = options;
-  const { db, writer, changedByOthers } = await openSqlite(sqlitePath(url));
+  const { url, serverSecret, keyHash, revealTtlMs, log, mails = false, pollMs, now = Date.now } = options;
+  const opened = await openDatabase(url);
+  const { feed, ...database } = opened;
   const store: Store = {
-    db,
-    writer,
+    ...database,
     hasher: new KeyHasher(serverSecret, keyHash),
     serverSecret,
     revealTtlMs,
     mails,
-    changes: new ChangeFeed({ db, changedByOthers, pollMs, log }),
+    changes: new ChangeFeed({ ...feed, ...(pollMs === undefined ? {} : { pollMs }), log, now }),
     now,
   };
   try {
     await checkServerSecret(store);
   } catch (error) {
-    await db.destroy();
+    await closeDatabase(opened);
     throw error;
   }
   const bind =
@@ -109,12 +129,17 @@ export async function openKeystore(options: KeystoreOptions) {
     hasher: store.hasher,
     changes: store.changes,
 
+    namePurchase: bind(namePurchase),
     recordPurchase: bind(purchases.recordPurchase),
     provisionPurchase: bind(purchases.provisionPurchase),
     endPurchase: bind(purchases.endPurchase),
     findPurchase: bind(purchases.findPurchase),
+    browsePurchases: bind(purchaseRecords.browsePurchases),
+    countPurchases: bind(purchaseRecords.countPurchases),
+    findPurchaseRecord: bind(purchaseRecords.findPurchaseRecord),
     findPurchaseById: bind(purchases.findPurchaseById),
     findReveal: bind(reveals.findReveal),
+    findRevealForProgram: bind(reveals.findRevealForProgram),
     claimReveal: bind(reveals.claimReveal),
     replaceUnused: bind(reveals.replaceUnused),
 
@@ -122,11 +147,18 @@ export async function openKeystore(options: KeystoreOptions) {
     findSubscription: bind(subscriptions.findSubscription),
     listSubscriptions: bind(subscriptions.listSubscriptions),
     findCustomer: bind(customers.findCustomer),
+    browseCustomers: bind(customerRecords.browseCustomers),
+    findCustomerRecord: bind(customerRecords.findCustomerRecord),
+    subscriptionsOf: bind(customerRecords.subscriptionsOf),
     syncCustomer: bind(customers.syncCustomer),
     openSubscriptionsOf: bind(customers.openSubscriptionsOf),
     findPayment: bind(payments.findPayment),
     undecidedPayments: () => payments.undecidedPayments(store),
     syncPayment: bind(payments.syncPayment),
+    syncIncome: bind(income.syncIncome),
+    findIncome: bind(income.findIncome),
+    unknownIncome: bind(income.unknownIncome),
+    incomeByDay: bind(income.incomeByDay),
 
     requestRecovery: bind(recoveries.requestRecovery),
     recoverableKeys: bind(recoveries.recoverableKeys),
@@ -142,11 +174,42 @@ export async function openKeystore(options: KeystoreOptions) {
     revokeKey: bind(keys.revokeKey),
     rotateKey: bind(keys.rotateKey),
     allowAddresses: bind(keys.allowAddresses),
+    nameKey: bind(keys.nameKey),
+    expireKeyAt: bind(keys.expireKeyAt),
+    suspendKey: bind(overrides.suspendKey),
+    resumeKey: bind(overrides.resumeKey),
+    overrideLimits: bind(overrides.overrideLimits),
     upgradeKeyHash: bind(keys.upgradeKeyHash),
     listKeys: bind(records.listKeys),
+    browseKeys: bind(records.browseKeys),
+    keyStandings: () => keyStandings(store),
     findKey: bind(records.findKey),
     findPredecessor: bind(records.findPredecessor),
     keyHistory: bind(records.keyHistory),
+
+    activateDevice: bind(devices.activateDevice),
+    seeDevice: bind(devices.seeDevice),
+    releaseDevice: bind(devices.releaseDevice),
+    listDevices: bind(devices.listDevices),
+    noteLicenceAttempt: bind(licenceAttempts.noteLicenceAttempt),
+    listLicenceAttempts: bind(licenceAttempts.listLicenceAttempts),
+    requestTrial: bind(trials.requestTrial),
+    findTrial: bind(trials.findTrial),
+    createTrialCode: bind(trials.createTrialCode),
+    confirmTrial: bind(trials.confirmTrial),
+    beginTrial: bind(trials.beginTrial),
+
+    createConsoleUser: bind(consoleUsers.createConsoleUser),
+    disableConsoleUser: bind(consoleUsers.disableConsoleUser),
+    listConsoleUsers: () => consoleUsers.listConsoleUsers(store),
+    hasConsoleUsers: () => consoleUsers.hasConsoleUsers(store),
+    checkConsolePassword: bind(consoleUsers.checkConsolePassword),
+    changeConsolePassword: bind(consoleUsers.changeConsolePassword),
+    setUpSecondFactor: bind(secondFactor.setUpSecondFactor),
+    removeSecondFactor: bind(secondFactor.removeSecondFactor),
+    startConsoleSession: bind(consoleSessions.startConsoleSession),
+    findConsoleSession: bind(consoleSessions.findConsoleSession),
+    endConsoleSession: bind(consoleSessions.endConsoleSession),
 
     receiveEvent: bind(inbox.receiveEvent),
     leaseEvents: bind(inbox.leaseEvents),
@@ -158,12 +221,23 @@ export async function openKeystore(options: KeystoreOptions) {
     unknownEvents: bind(inbox.unknownEvents),
     findEvent: bind(inbox.findEvent),
     listEvents: bind(inbox.listEvents),
+    eventTypes: () => eventTypes(store),
     inboxDepth: () => inbox.inboxDepth(store),
+    oldestPendingSince: () => inbox.oldestPendingSince(store),
 
     recordUsage: <Row extends usage.UsageRow>(
       rows: readonly Row[],
       onWritten: (row: Row, totalRequests: number) => void,
     ) => usage.recordUsage(store, rows, onWritten),
+    usageByDay: bind(usage.usageByDay),
+
+    recordTraffic: bind(traffic.recordTraffic),
+    traffic: bind(traffic.traffic),
+
+    recordRefusals: bind(refusals.recordRefusals),
+    listRefusals: bind(refusals.listRefusals),
+    findRefusal: bind(refusals.findRefusal),
+    lastRefusals: () => refusals.lastRefusals(store),
 
     /**
      * Binds the keystore to a mode at its first use, and refuses any other from then on.
@@ -175,7 +249,7 @@ export async function openKeystore(options: KeystoreOptions) {
       await readOrSetMeta(store, 'bound_at', String(now()));
       if (mode !== wanted) {
         throw new KeystoreOpenError(
-          `${url} is a keystore for ${mode} mode, and STRIPE_SECRET_KEY is a ${wanted} key. Live and test never mix: set KEYSTORE_URL to another file.`,
+          `${store.name} is a keystore for ${mode} mode, and STRIPE_SECRET_KEY is a ${wanted} key. Live and test never mix: set KEYSTORE_URL to another keystore.`,
           'WRONG_MODE',
         );
       }
@@ -192,6 +266,7 @@ export async function openKeystore(options: KeystoreOptions) {
       return Number(await readOrSetMeta(store, 'bound_at', String(now())));
     },
 
+    lastBackup: () => lastBackup(store),
     takeTurn: bind(takeTurn),
     endTurn: bind(endTurn),
 
@@ -219,6 +294,11 @@ export async function openKeystore(options: KeystoreOptions) {
         await purchases.forgetPurchases(step, at - HISTORY_KEPT_MS);
         await payments.forgetPayments(step, at - HISTORY_KEPT_MS);
         await recoveries.forgetRecoveries(step);
+        await trials.forgetTrials(step);
+        await consoleSessions.forgetConsoleSessions(step);
+        await licenceAttempts.forgetLicenceAttempts(step, at - HISTORY_KEPT_MS);
+        await refusals.forgetRefusals(step);
+        await traffic.forgetTraffic(step);
         const newest = trx.selectFrom('changes').select(({ fn }) => fn.max('seq').as('seq'));
         await trx
           .deleteFrom('changes')
@@ -231,19 +311,18 @@ export async function openKeystore(options: KeystoreOptions) {
 
     async close(): Promise<void> {
       await store.changes.stop();
-      await writer.destroy();
-      await db.destroy();
+      await closeDatabase(opened);
     },
   };
 }
 
 /** With another server secret no tag would match and every good key would look wrong, so that is found out at the start. */
 async function checkServerSecret(store: Store): Promise<void> {
-  const check = createHmac('sha256', deriveKey(store.serverSecret, 'secret check')).digest('hex');
+  const check = secretCheck(store.serverSecret);
   const stored = await readOrSetMeta(store, 'secret_check', check);
   if (!timingSafeEqual(Buffer.from(stored), Buffer.from(check))) {
     throw new KeystoreOpenError(
-      'This keystore was made with another TOLLGATE_SECRET. Set TOLLGATE_SECRET to that one, or KEYSTORE_URL to another file.',
+      'This keystore was made with another TOLLGATE_SECRET. Set TOLLGATE_SECRET to that one, or KEYSTORE_URL to another keystore.',
       'WRONG_SECRET',
     );
   }

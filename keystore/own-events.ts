@@ -2,7 +2,7 @@ import type { Mode } from '../shared/keys.ts';
 import type { EventTable } from './schema.ts';
 
 /** What a mail is about. The inbox keeps them like Stripe's events: retried, visible, replayable. */
-export type MailKind = 'receipt' | 'key_rotated' | 'payment_failed' | 'recovery';
+export type MailKind = 'receipt' | 'key_rotated' | 'payment_failed' | 'recovery' | 'trial_code';
 
 /** What the type of a mail in the event inbox begins with. */
 export const MAIL_TYPE = 'tollgate.mail.';
@@ -38,5 +38,6 @@ export function mailEvent(
     created_at: now,
     received_at: now,
     processed_at: null,
+    request_id: null,
   };
 }

@@ -1,11 +1,12 @@
-import { randomBase62 } from '../shared/base62.ts';
 import { type Mode, mintKey } from '../shared/keys.ts';
+import { claimColumns } from './claim-token.ts';
 import { type Buyer, linkCustomer } from './customers.ts';
 import { closeSessionEvents, reopenCustomerEvents } from './event-inbox.ts';
 import { insertKey } from './keys.ts';
 import { applyPayments, type RulesOf } from './payments.ts';
+import { isPurchaseId, newPurchaseId } from './purchase-names.ts';
 import type { PurchaseStatus, PurchaseTable } from './schema.ts';
-import { seal } from './seal.ts';
+import { seal, sealKey } from './seal.ts';
 import { sessionHash } from './session-hash.ts';
 import { inOneStep, type Step, type Store } from './store.ts';
 import { type SubscriptionSnapshot, writeSubscription } from './subscriptions.ts';
@@ -15,6 +16,8 @@ export type Purchase = {
   id: string;
   mode: Mode;
   planId: string | null;
+  /** Whether a program began it, which has a claim token. */
+  byProgram: boolean;
   status: PurchaseStatus;
   failure: string | null;
   keyId: string | null;
@@ -46,14 +49,9 @@ export type ProvisionPurchase = {
   amountTotal: number | null;
   currency: string | null;
   actor: string;
+  /** Of the request that it came with, where one is known: noted in the audit log. */
+  requestId?: string;
 };
-
-const PURCHASE_ID_PATTERN = /^pur_[0-9A-Za-z]{20}$/;
-
-/** A new id for a purchase of our own making. */
-export function newPurchaseId(): string {
-  return `pur_${randomBase62(20)}`;
-}
 
 /** A purchase by its own id. */
 export async function findPurchaseById(store: Store, id: string): Promise<Purchase | undefined> {
@@ -74,6 +72,8 @@ export async function findPurchase(store: Store, sessionId: string): Promise<Pur
 /**
  * Notes a checkout that was opened and is not paid yet. Does nothing when the session is known already, so it may
  * arrive after the payment.
+ *
+ * @param input.claimToken of the program that began it
  */
 export async function recordPurchase(
   store: Store,
@@ -83,10 +83,12 @@ export async function recordPurchase(
     mode: Mode;
     planId: string | null;
     priceId: string | null;
+    claimToken?: string;
   },
 ): Promise<Purchase> {
   return inOneStep(store, async (step) => {
     const { trx } = step;
+    const { sessionId, claimToken } = input;
     await trx
       .insertInto('purchases')
       .values({ ...(await newPurchase(step, input)), plan_id: input.planId, price_id: input.priceId })
@@ -95,9 +97,14 @@ export async function recordPurchase(
     const row = await trx
       .selectFrom('purchases')
       .selectAll()
-      .where('session_hash', '=', sessionHash(input.sessionId))
+      .where('session_hash', '=', sessionHash(sessionId))
       .executeTakeFirstOrThrow();
-    return toPurchase(row);
+    if (claimToken === undefined || row.claim_hash !== null) return toPurchase(row);
+    // The row may be that of a look at the session, which knew of no program; and the checkout may have ended since.
+    const claim = claimColumns(store.serverSecret, { purchaseId: row.id, sessionId, claimToken });
+    if (row.status !== 'pending') claim.session_sealed = null;
+    await trx.updateTable('purchases').set(claim).where('id', '=', row.id).execute();
+    return toPurchase({ ...row, ...claim });
   });
 }
 
@@ -125,7 +132,13 @@ export async function endPurchase(
       .execute();
     const changed = await trx
       .updateTable('purchases')
-      .set({ status: input.status, failure: input.failure, updated_at: now })
+      .set({
+        status: input.status,
+        failure: input.failure,
+        updated_at: now,
+        // One that failed may still be paid for in another way, and then its program claims the key.
+        ...(input.status === 'canceled' ? { session_sealed: null } : {}),
+      })
       .where('session_hash', '=', hash)
       .where('status', '!=', 'provisioned')
       .where((where) => where.or([where('status', '!=', input.status), where('failure', 'is', null)]))
@@ -217,10 +230,15 @@ export async function provisionPurchase(
       .values({
         purchase_id: purchase.id,
         key_id: minted.id,
-        sealed: seal(minted.plaintext, store.serverSecret, input.sessionId, `${purchase.id} ${minted.id}`),
+        sealed: seal(
+          minted.plaintext,
+          sealKey(store.serverSecret, 'reveal', input.sessionId),
+          `${purchase.id} ${minted.id}`,
+        ),
         created_at: now,
         expires_at: now + store.revealTtlMs,
         claimed_at: null,
+        claimed_by: null,
       })
       .execute();
     await recordProvisioning(step, input, purchase, minted.id, customerId);
@@ -255,7 +273,12 @@ async function recordProvisioning(
     keyId,
     customerId,
     purchaseId: purchase.id,
-    details: { plan: input.planId, price: input.priceId, subscription: purchase.subscription_id },
+    details: {
+      plan: input.planId,
+      price: input.priceId,
+      subscription: purchase.subscription_id,
+      ...(input.requestId === undefined ? {} : { request_id: input.requestId }),
+    },
   });
   // A gateway may remember that this id does not exist.
   await step.changed([keyId]);
@@ -271,7 +294,7 @@ async function newPurchase(
 ): Promise<PurchaseTable> {
   const usable =
     purchaseId !== undefined &&
-    PURCHASE_ID_PATTERN.test(purchaseId) &&
+    isPurchaseId(purchaseId) &&
     !(await trx.selectFrom('purchases').select('id').where('id', '=', purchaseId).executeTakeFirst());
   return {
     id: usable ? purchaseId : newPurchaseId(),
@@ -290,6 +313,8 @@ async function newPurchase(
     created_at: now,
     provisioned_at: null,
     updated_at: now,
+    claim_hash: null,
+    session_sealed: null,
   };
 }
 
@@ -298,6 +323,7 @@ export function toPurchase(row: PurchaseTable): Purchase {
     id: row.id,
     mode: row.mode,
     planId: row.plan_id,
+    byProgram: row.claim_hash !== null,
     status: row.status,
     failure: row.failure,
     keyId: row.key_id,

@@ -1,9 +1,8 @@
-import Database from 'better-sqlite3';
 import { afterEach, describe, expect, it } from 'vitest';
-import { sqlitePath } from '../shared/config.ts';
 import { parseKey } from '../shared/keys.ts';
 import { closeKeystores, keystore, purchase, SESSION, subscription } from '../test/keystore-fixtures.ts';
 import { newKeystoreUrl } from '../test/keystores.ts';
+import { rawQuery } from '../test/raw-sql.ts';
 import { RECOVERY_TTL_MS } from './keystore.ts';
 
 afterEach(closeKeystores);
@@ -55,9 +54,7 @@ describe('a recovery link', () => {
   it('cannot be made up, nor made from what the database holds', async () => {
     const { store, url, keyId } = await withKey();
     const token = await store.createRecovery(keyId);
-    const raw = new Database(sqlitePath(url));
-    const rows = JSON.stringify(raw.prepare('select * from recoveries').all());
-    raw.close();
+    const rows = JSON.stringify(await rawQuery(url, 'select * from recoveries'));
     const [id, signature] = token.split('.');
     expect(rows).toContain(id);
     expect(rows).not.toContain(signature);

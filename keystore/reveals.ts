@@ -1,6 +1,9 @@
+import { isClaimToken, openSessionId } from './claim-token.ts';
+import { destroySeals } from './destroy-seals.ts';
 import { mintSuccessor, rotateInStep } from './keys.ts';
 import { type Purchase, toPurchase } from './purchases.ts';
-import { openSeal } from './seal.ts';
+import type { PurchaseTable } from './schema.ts';
+import { openSeal, sealKey } from './seal.ts';
 import { sessionHash } from './session-hash.ts';
 import { inOneStep, type Store } from './store.ts';
 
@@ -15,6 +18,8 @@ export type RevealState = {
     lastFour: string;
     expiresAt: number;
     claimedAt: number | null;
+    /** The actor it was last shown to. */
+    claimedBy: string | null;
     /** Until when a new key can be had for this one, should its showing have been lost; `null`: not (any more). */
     replaceableUntil: number | null;
   };
@@ -30,7 +35,29 @@ export type Claim =
 /** Where the key of a checkout session stands. Changes nothing. */
 export async function findReveal(store: Store, sessionId: string): Promise<RevealState | undefined> {
   const purchase = await purchaseOf(store.db, sessionId);
-  if (!purchase) return undefined;
+  return purchase && stateOf(store, purchase);
+}
+
+/**
+ * Where the key stands of a purchase that a program began, by its claim token. Changes nothing.
+ *
+ * @returns `undefined` for a wrong id and a wrong token alike; `sessionId` is `null` once there is nothing (more) to claim
+ */
+export async function findRevealForProgram(
+  store: Store,
+  input: { purchaseId: string; claimToken: string },
+): Promise<(RevealState & { sessionId: string | null }) | undefined> {
+  const purchase = await store.db
+    .selectFrom('purchases')
+    .selectAll()
+    .where('id', '=', input.purchaseId)
+    .executeTakeFirst();
+  if (!isClaimToken(purchase, input.claimToken) || !purchase) return undefined;
+  const sessionId = openSessionId(store.serverSecret, purchase, input.claimToken);
+  return { ...(await stateOf(store, purchase)), sessionId };
+}
+
+async function stateOf(store: Store, purchase: PurchaseTable): Promise<RevealState> {
   const row = await revealOf(store.db, purchase.id);
   if (!row) return { purchase: toPurchase(purchase), reveal: null };
   return {
@@ -41,6 +68,7 @@ export async function findReveal(store: Store, sessionId: string): Promise<Revea
       lastFour: row.last_four,
       expiresAt: row.expires_at,
       claimedAt: row.claimed_at,
+      claimedBy: row.claimed_by,
       replaceableUntil: (await replaceRefusal(store.db, row, store.now())) ? null : replaceableUntil(row),
     },
   };
@@ -65,13 +93,13 @@ export async function claimReveal(store: Store, input: { sessionId: string; acto
 
     const plaintext = openSeal(
       row.sealed,
-      store.serverSecret,
-      input.sessionId,
+      sealKey(store.serverSecret, 'reveal', input.sessionId),
       `${purchase.id} ${row.key_id}`,
     );
+    await destroySeals(trx, row.key_id);
     await trx
       .updateTable('reveals')
-      .set({ sealed: null, claimed_at: now })
+      .set({ claimed_at: now, claimed_by: input.actor })
       .where('purchase_id', '=', purchase.id)
       .execute();
     await step.audit({
@@ -124,7 +152,7 @@ export async function replaceUnused(
     if (typeof rotated === 'string') return { outcome: 'superseded' };
     await trx
       .updateTable('reveals')
-      .set({ key_id: rotated.id })
+      .set({ key_id: rotated.id, claimed_by: input.actor })
       .where('purchase_id', '=', purchase.id)
       .execute();
     return {
@@ -164,14 +192,14 @@ async function replaceRefusal(
 /** Destroys every seal whose time is up. Returns how many. */
 export async function destroyExpiredReveals(store: Store): Promise<number> {
   return inOneStep(store, async (step) => {
-    const destroyed = await step.trx
-      .updateTable('reveals')
-      .set({ sealed: null })
+    const expired = await step.trx
+      .selectFrom('reveals')
+      .select(['key_id', 'purchase_id'])
       .where('expires_at', '<=', step.now)
       .where('sealed', 'is not', null)
-      .returning(['key_id', 'purchase_id'])
       .execute();
-    for (const { key_id, purchase_id } of destroyed) {
+    for (const { key_id, purchase_id } of expired) {
+      await destroySeals(step.trx, key_id);
       await step.audit({
         actor: 'billing',
         action: 'reveal.expired',
@@ -179,7 +207,7 @@ export async function destroyExpiredReveals(store: Store): Promise<number> {
         purchaseId: purchase_id,
       });
     }
-    return destroyed.length;
+    return expired.length;
   });
 }
 
@@ -200,6 +228,7 @@ function revealOf(db: Store['db'], purchaseId: string) {
       'sealed',
       'reveals.expires_at',
       'claimed_at',
+      'claimed_by',
       'last_four',
       'root_id',
       'revoked_at',

@@ -9,12 +9,22 @@ export type Schema = {
   subscriptions: SubscriptionTable;
   purchases: PurchaseTable;
   payments: PaymentTable;
+  income: IncomeTable;
+  income_days: IncomeDayTable;
   keys: KeyTable;
   reveals: RevealTable;
   recoveries: RecoveryTable;
+  devices: DeviceTable;
+  trials: TrialTable;
+  licence_attempts: LicenceAttemptTable;
   usage: UsageTable;
+  traffic_by_hour: TrafficTable & { hour: number };
+  traffic_by_day: TrafficTable & { day: number };
+  refusals: RefusalTable;
   events: EventTable;
   audit: AuditTable;
+  console_users: ConsoleUserTable;
+  console_sessions: ConsoleSessionTable;
   changes: ChangeTable;
 };
 
@@ -61,7 +71,7 @@ export type PurchaseStatus = 'pending' | 'paid' | 'provisioned' | 'failed' | 'ca
 
 export type PurchaseTable = {
   id: string;
-  /** SHA-256 of the checkout session's id, which itself is never kept: it opens the sealed key. */
+  /** SHA-256 of the checkout session's id, which itself is never kept in the clear: it opens the sealed key. */
   session_hash: string;
   mode: Mode;
   plan_id: string | null;
@@ -78,6 +88,10 @@ export type PurchaseTable = {
   created_at: number;
   provisioned_at: number | null;
   updated_at: number;
+  /** SHA-256 of the claim token, where a program began the purchase. */
+  claim_hash: string | null;
+  /** The session's id, AES-256-GCM; the claim token opens it. `null` without one, and once there is nothing to claim. */
+  session_sealed: Uint8Array | null;
 };
 
 export type KeyTable = {
@@ -99,6 +113,12 @@ export type KeyTable = {
   disputed_since: number | null;
   /** Addresses and ranges it may be used from, as a JSON list; `null`: any. */
   allowed_addresses: string | null;
+  /** Since when the seller keeps it suspended, while they do; and why, for themselves. */
+  suspended_at: number | null;
+  suspended_note: string | null;
+  /** Windows of its own, as a JSON list, and quota of its own; `null`: its plan's. */
+  override_limits: string | null;
+  override_quota: number | null;
   /** When the gateway first saw it. */
   first_used_at: number | null;
   name: string | null;
@@ -118,6 +138,8 @@ export type RevealTable = {
   created_at: number;
   expires_at: number;
   claimed_at: number | null;
+  /** The actor who claimed it; `null` before that, and where it was claimed before this was kept. */
+  claimed_by: string | null;
 };
 
 /** Payments that something happened to after they were made. Most never come here. */
@@ -144,12 +166,111 @@ export type RecoveryTable = {
   used_at: number | null;
 };
 
+/** Devices that licences were activated on. They belong to a rotation chain, so a new key needs no new activation. */
+export type DeviceTable = {
+  root_id: string;
+  /** As the program on the device names it: unique within the chain, and means nothing elsewhere. */
+  device_id: string;
+  name: string | null;
+  activated_at: number;
+  last_seen_at: number;
+  /** `null`: it holds a place. */
+  released_at: number | null;
+};
+
+/** What a price brought in by one payment. Amounts are in the currency's smallest unit. */
+export type IncomeTable = {
+  /** Stripe's id of the invoice; of a one-time purchase without one, of its payment intent. */
+  id: string;
+  price_id: string;
+  plan_id: string;
+  mode: Mode;
+  subscription_id: string | null;
+  stripe_customer_id: string | null;
+  currency: string;
+  amount: number;
+  /** Of the amount: refunded, or lost in a dispute. */
+  given_back: number;
+  paid_at: number;
+  /** When the look at Stripe that this row shows began. */
+  fetched_at: number;
+};
+
+/** The sums of `income`, kept with it: a page asks for a year of them. */
+export type IncomeDayTable = {
+  /** Days since the epoch, in UTC, by when it was paid. */
+  day: number;
+  currency: string;
+  plan_id: string;
+  amount: number;
+  given_back: number;
+  payments: number;
+};
+
+/** Trials without a card. What they were given to is kept as a keyed hash: it is for telling whether there was one. */
+export type TrialTable = {
+  id: string;
+  mode: Mode;
+  plan_id: string;
+  /** Until its code is typed in; `null` where no e-mail was asked for, and once it began. */
+  email: string | null;
+  email_hash: string | null;
+  device_hash: string;
+  code_hash: string | null;
+  code_tries: number;
+  key_id: string | null;
+  created_at: number;
+  /** Until when it can begin. */
+  expires_at: number;
+  began_at: number | null;
+};
+
+/** Every question that a program asked about a licence, and the answer. */
+export type LicenceAttemptTable = {
+  seq: Generated<number>;
+  at: number;
+  key_id: string;
+  action: LicenceAction;
+  device_id: string | null;
+  /** `ok`, or the code of the problem it was answered with. */
+  outcome: string;
+  address: string | null;
+};
+
+export type LicenceAction = 'activate' | 'refresh' | 'validate' | 'deactivate' | 'heartbeat' | 'trial';
+
 export type UsageTable = {
   key_id: string;
   /** Hours since the epoch. */
   hour: number;
   requests: number;
   refused: number;
+};
+
+/** What all gateways together did: in an hour (since the epoch), or in a day. */
+type TrafficTable = { what: TrafficKind; name: string; count: number };
+
+/**
+ * What is counted: `requests` by what became of them and the class of the status, as `forwarded 2xx`; `refusals` and failures by
+ * the code of their problem; `answers` of upstreams by how long they took to begin, seconds, as `0.005-0.01`.
+ */
+export type TrafficKind = 'requests' | 'refusals' | 'answers';
+
+/** Requests that a gateway refused lately, or that failed in it: of each key the last few. */
+export type RefusalTable = {
+  seq: Generated<number>;
+  at: number;
+  request_id: string;
+  /** Empty: whose key it was, if there was one, is not known. */
+  key_id: string;
+  /** The code of the problem that was the answer. */
+  code: string;
+  detail: string | null;
+  method: string;
+  host: string;
+  path: string;
+  route: string | null;
+  address: string;
 };
 
 export type EventStatus = 'pending' | 'processed' | 'failed';
@@ -176,18 +297,43 @@ export type EventTable = {
   created_at: number;
   received_at: number;
   processed_at: number | null;
+  /** Of the request that brought it; `null`: none did. */
+  request_id: string | null;
 };
 
 export type AuditTable = {
   seq: Generated<number>;
   at: number;
-  /** Who: `stripe:evt_...`, `success_page`, `operator:<name>`, `gateway`. */
+  /** Who: `stripe:evt_...`, `success_page`, `purchase_claim`, `operator:<name>`, `console:<name>`, `gateway`. */
   actor: string;
+  /** From which address, where a person did it over the network. */
+  address: string | null;
   action: string;
   key_id: string | null;
   customer_id: string | null;
   purchase_id: string | null;
   details: string | null;
+};
+
+/** People who may sign in to the console. They are never deleted: the audit log names them. */
+export type ConsoleUserTable = {
+  name: string;
+  /** Argon2id PHC string. */
+  password_hash: string;
+  created_at: number;
+  disabled_at: number | null;
+  /** The secret of the second factor, sealed under the server's secret; `null`: none is set up. */
+  totp_sealed: Uint8Array | null;
+  /** The step of 30 seconds whose code was used last: neither it nor an earlier one is good again. */
+  totp_step: number | null;
+};
+
+export type ConsoleSessionTable = {
+  /** SHA-256 of the token, which only the browser has. */
+  token_hash: string;
+  user_name: string;
+  created_at: number;
+  last_seen_at: number;
 };
 
 export type ChangeTable = {

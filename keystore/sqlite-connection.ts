@@ -14,11 +14,25 @@ const MAX_STATEMENTS = 300;
 /** What a connection is asked for: a statement and its parameters. */
 export type Statement = Pick<CompiledQuery, 'sql' | 'parameters'>;
 
-/** Opens another connection to a file that is a keystore already. Like all of them, it waits for no lock by blocking. */
+/** How long opening the file may wait for other processes, in milliseconds. After that a lock is waited for awake. */
+export const OPEN_BUSY_MS = 5000;
+
+/**
+ * Opens another connection to a file that is a keystore already. Like all of them, it waits for no lock by blocking once it
+ * is open; until then it does, as whoever opens or closes the file at the moment has it to himself.
+ *
+ * @throws SqliteError SQLITE_BUSY after {@link OPEN_BUSY_MS}
+ */
 export function openAgain(path: string): Database.Database {
-  const raw = new Database(path, { timeout: 0, fileMustExist: true });
-  setUp(raw);
-  return raw;
+  const raw = new Database(path, { timeout: OPEN_BUSY_MS, fileMustExist: true });
+  try {
+    setUp(raw);
+    raw.pragma('busy_timeout = 0');
+    return raw;
+  } catch (error) {
+    raw.close();
+    throw error;
+  }
 }
 
 /** What SQLite has to be told on each connection. */

@@ -13,28 +13,22 @@ import {
   SqliteAdapter,
   SqliteIntrospector,
   SqliteQueryCompiler,
+  sql,
+  type TransactionSettings,
 } from 'kysely';
-import { Migrator } from 'kysely/migration';
+import type { OpenDatabase } from './database.ts';
 import { KeystoreError, KeystoreOpenError } from './errors.ts';
-import { migrations } from './migrations.ts';
+import { migrate } from './migrate.ts';
+import { SQLITE_SQL } from './migrations.ts';
 import type { Schema } from './schema.ts';
-import { SqliteConnection, setUp } from './sqlite-connection.ts';
+import { OPEN_BUSY_MS, SqliteConnection, setUp } from './sqlite-connection.ts';
 import { ThreadConnection } from './thread-connection.ts';
 
 /** "TLGT": marks a SQLite file as a Tollgate keystore (`PRAGMA application_id`). */
 const APPLICATION_ID = 0x544c4754;
 
-/** How long opening the file may wait for other processes, in milliseconds. After that a lock is waited for awake. */
-const OPEN_BUSY_MS = 5000;
-
-/** A database behind the keystore, with what differs from one kind to the next. */
-export type OpenDatabase = {
-  db: Kysely<Schema>;
-  /** The same for writes that may take the disk's time: nothing else in this process waits for them. */
-  writer: Kysely<Schema>;
-  /** Whether anyone else may have committed since the last call. Costs microseconds; never waits. */
-  changedByOthers(): boolean;
-};
+/** How often to look for changes by other processes, milliseconds: a look costs microseconds. */
+const POLL_MS = 100;
 
 /**
  * Opens or creates a keystore file in WAL mode and brings its schema up to date.
@@ -47,19 +41,31 @@ export async function openSqlite(path: string): Promise<OpenDatabase> {
   try {
     claimFile(raw, path);
     const db = new Kysely<Schema>({ dialect: new ImmediateSqliteDialect(new SqliteConnection(raw)) });
-    await migrate(db, path);
+    await migrate(db, { name: path, sql: SQLITE_SQL });
     // SQLite would wait by blocking the whole process; who writes here waits awake and tries again.
     raw.pragma('busy_timeout = 0');
     let seen = dataVersion(raw);
     return {
+      name: path,
       db,
       writer: new Kysely<Schema>({ dialect: new ImmediateSqliteDialect(new ThreadConnection(path)) }),
-      changedByOthers() {
-        const now = dataVersion(raw);
-        const changed = now !== seen;
-        seen = now;
-        return changed;
+      feed: {
+        db,
+        pollMs: POLL_MS,
+        mayHaveChanged() {
+          const now = dataVersion(raw);
+          const changed = now !== seen;
+          seen = now;
+          return changed;
+        },
+        onNotice() {},
       },
+      entriesOf: (json) => sql`(select key, value from json_each(${json}))`,
+      valuesOf: (json) => sql`(select value from json_each(${json}))`,
+      // "begin immediate" has the file's only write lock already, and its data version tells of the rest.
+      async enter() {},
+      async announce() {},
+      async renumber() {},
     };
   } catch (error) {
     raw.close();
@@ -93,28 +99,6 @@ function claimFile(raw: Database.Database, path: string): void {
   raw.pragma('journal_mode = WAL');
   setUp(raw);
   if (applicationId !== APPLICATION_ID) raw.pragma(`application_id = ${APPLICATION_ID}`);
-}
-
-async function migrate(db: Kysely<Schema>, path: string): Promise<void> {
-  const known = migrations({ autoId: (column) => column.primaryKey().autoIncrement() });
-  const tables = await db.introspection.getTables({ withInternalKyselyTables: true });
-  if (tables.some((table) => table.name === 'kysely_migration')) {
-    const applied = await (db as unknown as Kysely<{ kysely_migration: { name: string } }>)
-      .selectFrom('kysely_migration')
-      .select('name')
-      .execute();
-    const unknown = applied.find(({ name }) => !(name in known));
-    if (unknown) {
-      throw new KeystoreOpenError(
-        `${path} was written by a newer version of Tollgate (it has "${unknown.name}"). Update this program.`,
-        'NEWER_THAN_CODE',
-      );
-    }
-    if (applied.length === Object.keys(known).length) return;
-  }
-  const migrator = new Migrator({ db, provider: { getMigrations: async () => known } });
-  const { error } = await migrator.migrateToLatest();
-  if (error) throw error;
 }
 
 function openError(path: string, error: unknown): KeystoreOpenError {
@@ -194,8 +178,9 @@ class ImmediateSqliteDriver implements Driver {
 
   async releaseConnection(): Promise<void> {}
 
-  async beginTransaction(connection: DatabaseConnection): Promise<void> {
-    await connection.executeQuery(Query.raw('begin immediate'));
+  async beginTransaction(connection: DatabaseConnection, { accessMode }: TransactionSettings): Promise<void> {
+    // One that only reads sees the file as it is at its first read, and holds up nobody.
+    await connection.executeQuery(Query.raw(accessMode === 'read only' ? 'begin' : 'begin immediate'));
   }
 
   async commitTransaction(connection: DatabaseConnection): Promise<void> {

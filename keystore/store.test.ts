@@ -1,14 +1,14 @@
 import Database from 'better-sqlite3';
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { sqlitePath } from '../shared/config.ts';
+import { sqlitePath } from '../shared/keystore-url.ts';
 import { closeKeystores, keystore, purchase, SESSION } from '../test/keystore-fixtures.ts';
-import { newKeystoreUrl } from '../test/keystores.ts';
+import { newSqliteUrl } from '../test/keystores.ts';
 
 afterEach(closeKeystores);
 
 describe('a lock held by another process', () => {
   it('is waited for without holding up this one, and given up on after a while', async () => {
-    const url = newKeystoreUrl();
+    const url = newSqliteUrl();
     const store = await keystore({ url });
     const other = new Database(sqlitePath(url));
     other.exec('begin immediate');
@@ -23,7 +23,7 @@ describe('a lock held by another process', () => {
   });
 
   it('held for longer than anybody holds it, it is an error of the keystore, and nothing is half done', async () => {
-    const url = newKeystoreUrl();
+    const url = newSqliteUrl();
     const store = await keystore({ url });
     const other = new Database(sqlitePath(url));
     other.exec('begin immediate');

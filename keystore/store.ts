@@ -1,17 +1,15 @@
 import { setTimeout as pause } from 'node:timers/promises';
-import type { Kysely, Transaction } from 'kysely';
+import type { Transaction } from 'kysely';
 import type { Mode } from '../shared/keys.ts';
 import type { ChangeFeed } from './change-feed.ts';
+import type { OpenDatabase } from './database.ts';
 import type { KeystoreError } from './errors.ts';
 import type { KeyHasher } from './key-hash.ts';
 import { type MailKind, mailEvent } from './own-events.ts';
 import type { Schema } from './schema.ts';
 
 /** What every keystore operation works with. */
-export type Store = {
-  db: Kysely<Schema>;
-  /** For writes that must not hold up the requests of this process: the disk may take its time. */
-  writer: Kysely<Schema>;
+export type Store = Omit<OpenDatabase, 'feed'> & {
   hasher: KeyHasher;
   serverSecret: string;
   revealTtlMs: number;
@@ -35,8 +33,14 @@ export type Step = {
   mail(kind: MailKind, subject: string, occasion: string, mode: Mode): Promise<void>;
 };
 
-export type AuditEntry = {
+/** Who does something: what the audit log is to say of it. */
+export type By = {
   actor: string;
+  /** From which address, where a person does it over the network. */
+  address?: string;
+};
+
+export type AuditEntry = By & {
   action: string;
   keyId?: string | null;
   customerId?: string | null;
@@ -44,21 +48,25 @@ export type AuditEntry = {
   details?: Record<string, unknown>;
 };
 
-/** Runs one business step in one transaction: all of it is committed, with its audit entry and change notices, or nothing is. */
+/**
+ * Runs one business step in one transaction: all of it is committed, with its audit entry and change notices, or nothing is.
+ * Of all processes, one at a time is in a step, so that what it reads stays true until it is done.
+ */
 export async function inOneStep<T>(store: Store, work: (step: Step) => Promise<T>): Promise<T> {
   let keysChanged = false;
-  const result = await inTransaction(store, (trx) => {
+  const result = await inTransaction(store, 'alone', (trx) => {
     // Taken with the lock in hand: whatever another process wrote while this one waited lies before it.
     const now = store.now();
     return work({
       trx,
       now,
-      async audit({ actor, action, keyId = null, customerId = null, purchaseId = null, details }) {
+      async audit({ actor, address, action, keyId = null, customerId = null, purchaseId = null, details }) {
         await trx
           .insertInto('audit')
           .values({
             at: now,
             actor,
+            address: address ?? null,
             action,
             key_id: keyId,
             customer_id: customerId,
@@ -69,6 +77,7 @@ export async function inOneStep<T>(store: Store, work: (step: Step) => Promise<T
       },
       async changed(keyIds) {
         if (keyIds.length === 0) return;
+        if (!keysChanged) await store.announce(trx);
         keysChanged = true;
         await trx
           .insertInto('changes')
@@ -89,28 +98,48 @@ export async function inOneStep<T>(store: Store, work: (step: Step) => Promise<T
   return result;
 }
 
-/** The same, without anything else in this process waiting for the disk. */
-export function inOneStepAside<T>(store: Store, work: (step: Step) => Promise<T>): Promise<T> {
-  return inOneStep({ ...store, db: store.writer }, work);
+/**
+ * Runs statements in one transaction, without anything else in this process waiting for the disk. Others may run such a
+ * transaction at the same time where the database lets them, but nobody a step.
+ */
+export function inOneStepAside<T>(
+  store: Store,
+  work: (step: Pick<Step, 'trx' | 'now'>) => Promise<T>,
+): Promise<T> {
+  return inTransaction({ ...store, db: store.writer }, 'together', (trx) => work({ trx, now: store.now() }));
 }
 
 /** How long a write waits for those of other processes, in milliseconds. Writes here take a few milliseconds. */
-const BUSY_LIMIT_MS = 5000;
+const BUSY_LIMIT_MS = 10_000;
+/** Between two tries; and after a while, when others keep taking the lock the moment it is free. */
 const BUSY_PAUSE_MS = 10;
+const PATIENT_MS = 1000;
+const HURRIED_PAUSE_MS = 2;
+
+/** Nothing has been done when these are thrown: SQLite's file is locked; PostgreSQL chose it to end a deadlock. */
+const TRIED_AGAIN = new Set(['SQLITE_BUSY', '40P01']);
 
 /**
  * Runs a transaction, again and again while another process holds the lock. Between two tries the connection is free, so
  * that reads and the change feed go on.
  */
-async function inTransaction<T>(store: Store, work: (trx: Transaction<Schema>) => Promise<T>): Promise<T> {
-  const giveUp = performance.now() + BUSY_LIMIT_MS;
+async function inTransaction<T>(
+  store: Store,
+  how: 'alone' | 'together',
+  work: (trx: Transaction<Schema>) => Promise<T>,
+): Promise<T> {
+  const begun = performance.now();
   for (;;) {
     try {
-      return await store.db.transaction().execute(work);
+      return await store.db.transaction().execute(async (trx) => {
+        await store.enter(trx, how);
+        return work(trx);
+      });
     } catch (error) {
-      // Only the start of a transaction finds the lock taken: nothing has been done by then.
-      if ((error as KeystoreError).code !== 'SQLITE_BUSY' || performance.now() > giveUp) throw error;
+      const late = performance.now() - begun > BUSY_LIMIT_MS;
+      if (late || !TRIED_AGAIN.has((error as KeystoreError).code)) throw error;
     }
-    await pause(BUSY_PAUSE_MS * (0.5 + Math.random()));
+    const pauseMs = performance.now() - begun > PATIENT_MS ? HURRIED_PAUSE_MS : BUSY_PAUSE_MS;
+    await pause(pauseMs * (0.5 + Math.random()));
   }
 }

@@ -34,10 +34,12 @@ export async function recordUsage<Row extends UsageRow>(
   rows: readonly Row[],
   onWritten: (row: Row, totalRequests: number) => void,
 ): Promise<void> {
-  const byHour = [...Map.groupBy(rows, ({ hour }) => hour)];
-  const totals = await inOneStepAside(store, async (step) => {
+  // In the same order everywhere: two processes that wrote the same rows in different orders would wait for each other.
+  const ordered = rows.toSorted((a, b) => a.hour - b.hour || (a.keyId < b.keyId ? -1 : 1));
+  const byHour = [...Map.groupBy(ordered, ({ hour }) => hour)];
+  const totals = await inOneStepAside(store, async ({ trx }) => {
     const ofHours: number[][] = [];
-    for (const [hour, ofHour] of byHour) ofHours.push(await add(step, hour, ofHour));
+    for (const [hour, ofHour] of byHour) ofHours.push(await add(store, trx, hour, ofHour));
     return ofHours;
   });
   for (const [at, [, ofHour]] of byHour.entries()) {
@@ -45,18 +47,44 @@ export async function recordUsage<Row extends UsageRow>(
   }
 }
 
+/** What a rotation chain consumed by day (days since the epoch, UTC), from `sinceDay` on; days without any are left out. */
+export async function usageByDay(
+  store: Store,
+  input: { rootId: string; sinceDay: number },
+): Promise<{ day: number; requests: number; refused: number }[]> {
+  const { rows } = await sql<{ day: number; requests: number | string; refused: number | string }>`
+    select usage.hour / 24 as day, sum(usage.requests) as requests, sum(usage.refused) as refused
+    from usage
+    where usage.key_id in (select chain.id from keys as chain where chain.root_id = ${input.rootId})
+      and usage.hour >= ${input.sinceDay * 24}
+    group by usage.hour / 24
+    order by 1`.execute(store.db);
+  return rows.map(({ day, requests, refused }) => ({
+    day,
+    requests: Number(requests),
+    refused: Number(refused),
+  }));
+}
+
 /** Adds what keys consumed in one hour. Returns the total of each in that hour, in the order of the rows. */
-async function add({ trx }: Step, hour: number, rows: readonly UsageRow[]): Promise<number[]> {
+async function add(
+  { entriesOf }: Store,
+  trx: Step['trx'],
+  hour: number,
+  rows: readonly UsageRow[],
+): Promise<number[]> {
   const { rows: added } = await sql<{ key_id: string; requests: number | string }>`
     insert into usage (key_id, hour, requests, refused)
-    select key, ${hour}, value, 0 from json_each(${object(rows, 'requests')}) where true
+    select key, cast(${hour} as integer), cast(value as bigint), 0
+    from ${entriesOf(object(rows, 'requests'))} as counted where true
     on conflict (key_id, hour) do update set requests = usage.requests + excluded.requests
     returning key_id, requests`.execute(trx);
   const refused = rows.filter((row) => row.refused !== 0);
   if (refused.length > 0) {
     await sql`
       insert into usage (key_id, hour, requests, refused)
-      select key, ${hour}, 0, value from json_each(${object(refused, 'refused')}) where true
+      select key, cast(${hour} as integer), 0, cast(value as bigint)
+      from ${entriesOf(object(refused, 'refused'))} as counted where true
       on conflict (key_id, hour) do update set refused = usage.refused + excluded.refused`.execute(trx);
   }
   // They come in the order of the rows, which no database promises.
