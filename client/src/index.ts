@@ -1,0 +1,14 @@
+export type { Catalogue, LockedFeature, PlanOffer } from './catalogue.ts';
+export type { Device } from './device.ts';
+export type { Entitlements } from './entitlements.ts';
+export { type LocalCode, TollgateError } from './error.ts';
+export type { Licence } from './licence-file.ts';
+export type { DeviceUse, KnownDevice, LicenceSaid, TrialRequest, Validation } from './licensing.ts';
+export type { Order } from './purchases.ts';
+export { type RequireKeyOptions, requireKey } from './require-key.ts';
+export type { Seat } from './seat.ts';
+export type { Features, FeatureValue, Mode } from './shape.ts';
+export type { PublicJwk } from './signing-keys.ts';
+export type { Ended, EntitlementCode } from './standing.ts';
+export { type Checkout, Tollgate, type TollgateOptions } from './tollgate.ts';
+export { type Consumer, type Verdict, type VerifyKeyOptions, verifyKey } from './verify-key.ts';

@@ -1,0 +1,59 @@
+import { afterEach, beforeEach, expect, it, vi } from 'vitest';
+import { TollgateError } from './error.ts';
+import { holdSeat } from './seat.ts';
+
+beforeEach(() => {
+  vi.useFakeTimers();
+});
+afterEach(() => {
+  vi.useRealTimers();
+});
+
+/** A device whose heartbeats end as listed, and then well. */
+function device(...ends: (string | null)[]) {
+  const calls: string[] = [];
+  return {
+    calls,
+    async heartbeat() {
+      calls.push('heartbeat');
+      const code = ends.shift() ?? null;
+      if (code !== null)
+        throw new TollgateError(code, code, null, code === 'server_unreachable' ? {} : { status: 409 });
+      return 60;
+    },
+    async activate() {
+      calls.push('activate');
+      const code = ends.shift() ?? null;
+      if (code !== null) throw new TollgateError(code, code, null, { status: 409 });
+    },
+  };
+}
+
+it('is heard of twice as often as the server asks, until it stops', async () => {
+  const holder = device();
+  const seat = holdSeat(holder, 60, () => {});
+  await vi.advanceTimersByTimeAsync(95_000);
+  expect(holder.calls).toEqual(['heartbeat', 'heartbeat', 'heartbeat']);
+  seat.stop();
+  await vi.advanceTimersByTimeAsync(600_000);
+  expect(holder.calls).toHaveLength(3);
+});
+
+it('a seat lost while the network was gone is taken again', async () => {
+  const lost: string[] = [];
+  const holder = device('server_unreachable', 'device_not_active', null);
+  const seat = holdSeat(holder, 60, ({ code }) => lost.push(code));
+  await vi.advanceTimersByTimeAsync(95_000);
+  expect(holder.calls).toEqual(['heartbeat', 'heartbeat', 'activate', 'heartbeat']);
+  expect(lost).toEqual([]);
+  seat.stop();
+});
+
+it('one that is taken is told once', async () => {
+  const lost: string[] = [];
+  const holder = device('device_not_active', 'device_limit');
+  holdSeat(holder, 60, ({ code }) => lost.push(code));
+  await vi.advanceTimersByTimeAsync(600_000);
+  expect(lost).toEqual(['device_limit']);
+  expect(holder.calls).toEqual(['heartbeat', 'activate']);
+});
