@@ -1,9 +1,8 @@
 import fc from 'fast-check';
-import { afterAll, expect, test, vi } from 'vitest';
+import { afterAll, expect, test } from 'vitest';
 import { closeSandboxes, refusal, startSandboxUnderTest } from '../test/sandboxes.ts';
 
 // Room for a machine busy with other things: nothing here waits by time.
-vi.setConfig({ testTimeout: 30_000 });
 
 const { url, stripe, call, post, control, openPayment } = await startSandboxUnderTest();
 afterAll(closeSandboxes);

@@ -1,9 +1,8 @@
 import type Stripe from 'stripe';
-import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { afterEach, beforeEach, expect, test } from 'vitest';
 import { closeSandboxes, type SandboxUnderTest, startSandboxUnderTest } from '../test/sandboxes.ts';
 
 // Room for a machine busy with other things: nothing here waits by time.
-vi.setConfig({ testTimeout: 30_000 });
 
 let sandbox: SandboxUnderTest;
 let stripe: Stripe;

@@ -226,9 +226,16 @@ export const commands: Command<unknown>[] = [
   command(
     'POST',
     '/_sandbox/listen',
-    z.strictObject({ url: z.url(), thin: z.boolean().default(false) }),
-    (api, { url, thin }) => {
-      const endpoint = createEndpoint(api.world, { url, enabled_events: ['*'] }, thin);
+    z.strictObject({
+      url: z.url(),
+      thin: z.boolean().default(false),
+      api_version: z
+        .string()
+        .regex(/^\d{4}-\d{2}-\d{2}(\.[a-z]+)?$/)
+        .optional(),
+    }),
+    (api, { url, thin, api_version }) => {
+      const endpoint = createEndpoint(api.world, { url, enabled_events: ['*'], api_version }, thin);
       return { id: endpoint.id, secret: secretOf(endpoint) };
     },
   ),

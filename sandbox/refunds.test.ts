@@ -1,8 +1,7 @@
-import { afterEach, expect, test, vi } from 'vitest';
+import { afterEach, expect, test } from 'vitest';
 import { closeSandboxes, startShop } from '../test/sandboxes.ts';
 
 // Room for a machine busy with other things: nothing here waits by time.
-vi.setConfig({ testTimeout: 30_000 });
 
 afterEach(closeSandboxes);
 

@@ -63,6 +63,8 @@ export function createEndpoint(
     enabled_events: string[];
     description?: string | null;
     metadata?: Record<string, string>;
+    /** That of an account of old; events are written in the sandbox's own all the same. */
+    api_version?: string | undefined;
   },
   thin = false,
 ): WebhookEndpoint {
@@ -72,7 +74,7 @@ export function createEndpoint(
   const endpoint: WebhookEndpoint = {
     id: newId(thin ? 'ed_test' : 'we'),
     object: 'webhook_endpoint',
-    api_version: apiVersion,
+    api_version: wanted.api_version ?? apiVersion,
     application: null,
     created: world.clock.now(),
     description: wanted.description ?? null,
