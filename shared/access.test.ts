@@ -4,6 +4,7 @@ import {
   type Access,
   type AccessRules,
   accessOf,
+  GOOD_STANDING,
   type KeyStanding,
   type PaymentStanding,
   paymentVerdict,
@@ -13,7 +14,7 @@ import {
 
 const NOW = Date.UTC(2026, 10, 21);
 const DAY = 86_400_000;
-const key: KeyStanding = { revokedAt: null, expiresAt: null, disputedSince: null };
+const key: KeyStanding = GOOD_STANDING;
 const short = (access: Access) => (access.state === 'active' ? 'active' : `${access.state} ${access.code}`);
 const withStatus = (status: SubscriptionStatus, pastDueSince: number | null = null) => ({
   status,
@@ -63,6 +64,48 @@ describe('accessOf', () => {
     });
   });
 
+  describe('a key that the seller suspended', () => {
+    const suspended = { ...key, suspendedAt: 1 };
+
+    it('is suspended whatever is paid or allowed, until what is final', () => {
+      for (const status of SUBSCRIPTION_STATUSES)
+        for (const rules of [{}, every('allow'), every('suspend'), { dispute: 'allow' as const }])
+          for (const disputedSince of [null, 1]) {
+            const paid = TABLE[status].usually;
+            const access = accessOf(
+              { ...suspended, disputedSince },
+              withStatus(status, NOW),
+              { access: rules },
+              NOW,
+            );
+            expect(short(access)).toBe(paid.startsWith('expired') ? paid : 'suspended suspended_by_seller');
+          }
+      expect(short(accessOf(suspended, null, {}, NOW))).toBe('suspended suspended_by_seller');
+      expect(short(accessOf({ ...suspended, revokedAt: 1 }, null, {}, NOW))).toBe('revoked revoked_key');
+      expect(short(accessOf({ ...suspended, expiresAt: NOW }, null, {}, NOW))).toBe('expired expired_key');
+    });
+
+    it('may do nothing that it may not without that, and comes back as it would be', () => {
+      const time = fc.integer({ min: NOW - 60 * DAY, max: NOW + 60 * DAY });
+      const maybe = fc.option(time, { nil: null });
+      fc.assert(
+        fc.property(
+          fc.record({ revokedAt: maybe, expiresAt: maybe, suspendedAt: time, disputedSince: maybe }),
+          fc.constantFrom(null, ...SUBSCRIPTION_STATUSES),
+          time,
+          (standing, status, pastDueSince) => {
+            const subscription = status && withStatus(status, pastDueSince);
+            const held = accessOf(standing, subscription, {}, NOW);
+            const resumed = accessOf({ ...standing, suspendedAt: null }, subscription, {}, NOW);
+            expect(held.state).not.toBe('active');
+            if (resumed.state === 'revoked' || resumed.state === 'expired') expect(held).toEqual(resumed);
+            else expect(short(held)).toBe('suspended suspended_by_seller');
+          },
+        ),
+      );
+    });
+  });
+
   it('past due keeps access to the end of the grace and not a moment longer', () => {
     const since = withStatus('past_due', NOW - 14 * DAY);
     expect(accessOf(key, since, {}, NOW - 1)).toEqual({ state: 'active', until: NOW });
@@ -88,7 +131,7 @@ describe('accessOf', () => {
     const maybe = fc.option(time, { nil: null });
     fc.assert(
       fc.property(
-        fc.record({ revokedAt: fc.constant(null), expiresAt: maybe, disputedSince: fc.constant(null) }),
+        maybe.map((expiresAt) => ({ ...key, expiresAt })),
         fc.constantFrom(...SUBSCRIPTION_STATUSES),
         time,
         fc.nat(40),

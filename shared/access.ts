@@ -32,12 +32,32 @@ export const REPLACED_AND_OVER = {
   remedy: 'Use your newer key, or contact the seller.',
 } as const;
 
+/** What is to be said of a key that may do nothing, where that is more than the problem's title and remedy. */
+export function refusedBecause(
+  code: ProblemCode,
+  key: { revokedReason: RevocationReason | null; replacedBy: string | null },
+): { detail?: string; remedy?: string } {
+  if (code === 'revoked_key' && key.revokedReason !== null)
+    return { detail: REVOKED_BECAUSE[key.revokedReason] };
+  return code === 'expired_key' && key.replacedBy !== null ? REPLACED_AND_OVER : {};
+}
+
 /** What of a key bears on access. Times are milliseconds since the epoch. */
 export type KeyStanding = {
   revokedAt: number | null;
   expiresAt: number | null;
+  /** Since when the seller keeps it suspended, while they do. */
+  suspendedAt: number | null;
   /** Since when a payment for it has been in dispute, while one is. */
   disputedSince: number | null;
+};
+
+/** A key of which nothing is known that speaks against it. */
+export const GOOD_STANDING: KeyStanding = {
+  revokedAt: null,
+  expiresAt: null,
+  suspendedAt: null,
+  disputedSince: null,
 };
 
 /** What of a subscription bears on access. */
@@ -76,6 +96,9 @@ const DAY_MS = 86_400_000;
  * What a key may do at `now`: derived from the key, its subscription and its plan, never stored. The only rule on
  * access in the project. `until` is the moment at which the answer changes by the passing of time alone.
  *
+ * What is final comes first: a key that is over is not said to come back. Then what the seller decided, as no payment
+ * undoes it.
+ *
  * @param subscription `null` for a key that belongs to no subscription (one-time purchase, made by the operator)
  */
 export function accessOf(
@@ -90,6 +113,8 @@ export function accessOf(
   const paid = subscription
     ? bySubscription(subscription, rules, plan.graceDays ?? DEFAULT_GRACE_DAYS, now)
     : ALLOWED;
+  if (paid.state === 'expired') return paid;
+  if (key.suspendedAt !== null) return { state: 'suspended', code: 'suspended_by_seller' };
   if (paid.state !== 'active') return paid;
   if (key.disputedSince !== null && rules.dispute !== 'allow')
     return { state: 'suspended', code: 'payment_disputed' };

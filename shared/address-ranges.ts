@@ -29,3 +29,18 @@ export function isAmong(addresses: BlockList, address: string): boolean {
   const family = isIP(plain);
   return family !== 0 && addresses.check(plain, family === 6 ? 'ipv6' : 'ipv4');
 }
+
+type Limited = { allowedAddresses: readonly string[] | null };
+
+const allowedOf = new WeakMap<Limited, BlockList>();
+
+/** Whether a key may be used from an address. */
+export function isAllowedFrom(key: Limited, address: string): boolean {
+  if (key.allowedAddresses === null) return true;
+  let addresses = allowedOf.get(key);
+  if (addresses === undefined) {
+    addresses = addressesIn(key.allowedAddresses);
+    allowedOf.set(key, addresses);
+  }
+  return isAmong(addresses, address);
+}

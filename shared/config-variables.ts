@@ -1,6 +1,9 @@
+import { availableParallelism } from 'node:os';
 import { z } from 'zod';
 import { isAddressOrRange } from './address-ranges.ts';
 import { KEY_PREFIX_PATTERN } from './keys.ts';
+import { keystoreUrlFault } from './keystore-url.ts';
+import { signingKeysFault } from './signing-keys.ts';
 
 const port = z.coerce
   .number({ error: 'is not a port number' })
@@ -20,20 +23,53 @@ const httpUrl = z
   )
   .transform((text) => text.replace(/\/+$/, ''));
 
+/** A page of the seller's own site. */
+const webPage = z
+  .string()
+  .refine(
+    (text) => URL.canParse(text) && /^https?:$/.test(new URL(text).protocol) && !new URL(text).username,
+    'is not the http:// or https:// address of a page',
+  );
+
 /** Each variable with what it must look like; `example` is shown beside a mistake. */
 export const variables = {
   HOST: { schema: z.string().min(1).default('127.0.0.1'), example: '127.0.0.1' },
   GATEWAY_PORT: { schema: port.default(8010), example: '8010' },
   BILLING_PORT: { schema: port.default(8011), example: '8011' },
   SANDBOX_PORT: { schema: port.default(8012), example: '8012' },
+  LICENSING_PORT: { schema: port.default(8015), example: '8015' },
   INTERNAL_HOST: { schema: z.string().min(1).default('127.0.0.1'), example: '127.0.0.1' },
   INTERNAL_PORT: { schema: port.default(8013), example: '8013' },
+  BILLING_INTERNAL_PORT: { schema: port.default(8014), example: '8014' },
+  LICENSING_INTERNAL_PORT: { schema: port.default(8016), example: '8016' },
   KEYSTORE_URL: {
     schema: z
       .string()
-      .regex(/^sqlite:.+/, 'is not the address of a keystore')
+      .superRefine((url, context) => {
+        const fault = keystoreUrlFault(url);
+        if (fault !== null) context.addIssue({ code: 'custom', message: fault });
+      })
       .default('sqlite:./data/keystore.sqlite'),
-    example: 'sqlite:/var/lib/tollgate/keystore.sqlite',
+    example:
+      'sqlite:/var/lib/tollgate/keystore.sqlite (or postgres://tollgate:password@db.internal/tollgate)',
+  },
+  KEYSTORE_GRACE_MINUTES: {
+    schema: z.coerce.number({ error: 'is not a number of minutes' }).min(0).max(10_080).default(60),
+    example: '60',
+  },
+  REDIS_URL: {
+    schema: z
+      .string()
+      .refine(
+        (url) => /^rediss?:\/\/./.test(url) && URL.canParse(url),
+        'is not a redis:// or rediss:// address',
+      )
+      .optional(),
+    example: 'redis://127.0.0.1:6379',
+  },
+  LIMITS_WITHOUT_REDIS: {
+    schema: z.enum(['local', 'closed'], { error: 'is neither "local" nor "closed"' }).default('local'),
+    example: 'local',
   },
   UPSTREAM_URL: { schema: httpUrl.optional(), example: 'http://127.0.0.1:3000' },
   ROUTES_FILE: { schema: z.string().min(1).optional(), example: './routes.yaml' },
@@ -68,6 +104,17 @@ export const variables = {
     example: 'the output of: openssl rand -base64 48',
   },
   PUBLIC_BILLING_URL: { schema: withoutPath(httpUrl).optional(), example: 'https://buy.example.com' },
+  PUBLIC_LICENSING_URL: { schema: withoutPath(httpUrl).optional(), example: 'https://buy.example.com' },
+  LICENSING_KEYS: {
+    schema: z
+      .string()
+      .superRefine((text, context) => {
+        const fault = signingKeysFault(text);
+        if (fault !== null) context.addIssue({ code: 'custom', message: fault });
+      })
+      .optional(),
+    example: 'the output of: npm run licences -- signing-key (or LICENSING_KEYS_FILE, a file with it)',
+  },
   PUBLIC_GATEWAY_URL: { schema: httpUrl.optional(), example: 'https://api.example.com' },
   CHECKOUT_REDIRECT_ORIGINS: {
     schema: list(
@@ -85,6 +132,9 @@ export const variables = {
     example: 'Acme Weather API',
   },
   SUPPORT_EMAIL: { schema: z.email('is not an e-mail address').optional(), example: 'support@example.com' },
+  TERMS_URL: { schema: webPage.optional(), example: 'https://www.example.com/terms' },
+  REFUND_POLICY_URL: { schema: webPage.optional(), example: 'https://www.example.com/refunds' },
+  PRIVACY_URL: { schema: webPage.optional(), example: 'https://www.example.com/privacy' },
   SMTP_URL: {
     schema: z
       .string()
@@ -145,6 +195,14 @@ export const variables = {
     example: '1000',
   },
   PLANS_FILE: { schema: z.string().min(1).optional(), example: './plans.yaml' },
+  GATEWAY_WORKERS: {
+    schema: z
+      .string()
+      .regex(/^(auto|[1-9]|[1-5][0-9]|6[0-4])$/, 'is neither a whole number from 1 to 64 nor auto')
+      .default('1')
+      .transform((text) => (text === 'auto' ? Math.min(64, availableParallelism()) : Number(text))),
+    example: 'auto',
+  },
   ACCESS_LOG: {
     schema: z
       .string()
@@ -161,6 +219,20 @@ export const variables = {
       .default('on')
       .transform((value) => value === 'on'),
     example: 'off',
+  },
+  ALLOW_LIVE_PREFLIGHT: {
+    schema: z
+      .enum(['true', 'false'], { error: 'is neither true nor false' })
+      .default('false')
+      .transform((value) => value === 'true'),
+    example: 'true',
+  },
+  ALLOW_LIVE_REHEARSAL: {
+    schema: z
+      .enum(['true', 'false'], { error: 'is neither true nor false' })
+      .default('false')
+      .transform((value) => value === 'true'),
+    example: 'true',
   },
   LOG_LEVEL: {
     schema: z

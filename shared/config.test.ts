@@ -1,8 +1,9 @@
 import { chmodSync, mkdtempSync, readFileSync, statSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, it } from 'vitest';
-import { ConfigError, loadConfig, type Service, sqlitePath } from './config.ts';
+import { ConfigError, loadConfig, type Service } from './config.ts';
+import { sqlitePath } from './keystore-url.ts';
 
 let dir: string;
 beforeEach(() => {
@@ -162,6 +163,9 @@ describe('configuration', () => {
     for (const name of Object.keys(production).filter((key) => key !== 'NODE_ENV')) {
       expect(problemsOf({ ...production, [name]: '' }), name).toEqual([name]);
     }
+    const postgres = 'postgres://tollgate:s3cret@db.internal/tollgate';
+    expect(problemsOf({ ...production, KEYSTORE_URL: postgres })).toEqual(['KEYSTORE_URL']);
+    expect(problemsOf({ ...production, KEYSTORE_URL: `${postgres}?sslmode=verify-full` })).toEqual([]);
     expect(problemsOf({ ...production, KEYSTORE_URL: 'sqlite:./k.sqlite' })).toEqual(['KEYSTORE_URL']);
     expect(problemsOf({ ...production, PUBLIC_GATEWAY_URL: 'http://api.example.com' })).toEqual([
       'PUBLIC_GATEWAY_URL',
@@ -219,6 +223,18 @@ describe('configuration', () => {
     expect(() => loadConfig(local({ ...mail, SMTP_URL: 'smtp://u:Pa55word@host/?x=1' }), 'all')).not.toThrow(
       /Pa55word/,
     );
+  });
+
+  it('runs the gateway in one process, or in as many as are asked for', () => {
+    const workers = (GATEWAY_WORKERS: string) => loadConfig(local({ GATEWAY_WORKERS }), 'gateway').workers;
+    expect(loadConfig(local(), 'gateway').workers).toBe(1);
+    expect(workers('1')).toBe(1);
+    expect(workers('64')).toBe(64);
+    expect(workers('auto')).toBe(Math.min(64, availableParallelism()));
+    for (const GATEWAY_WORKERS of ['0', '-1', '65', '1.5', '01', 'all', '100'])
+      expect(problemsOf(local({ GATEWAY_WORKERS }), 'gateway')).toEqual(['GATEWAY_WORKERS']);
+    expect(problemsOf(local({ GATEWAY_WORKERS: '2' }), 'all')).toEqual(['GATEWAY_WORKERS']);
+    expect(problemsOf(local({ GATEWAY_WORKERS: '1' }), 'all')).toEqual([]);
   });
 
   it('never sends a live key anywhere but to Stripe', () => {

@@ -1,18 +1,20 @@
+import { randomBytes } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { type BlockList, isIP } from 'node:net';
-import { dirname, isAbsolute, resolve } from 'node:path';
+import { dirname, resolve } from 'node:path';
 import type { z } from 'zod';
 import { addressesIn } from './address-ranges.ts';
 import { variables } from './config-variables.ts';
 import type { Mode } from './keys.ts';
+import { isAbsolutePath, isPostgres, saysWhetherEncrypted, sqlitePath } from './keystore-url.ts';
+import { localSecret } from './local-secret.ts';
 import { redact } from './log.ts';
 import { type ConfigProblem, loadPlans, type PlanCatalogue } from './plans.ts';
-import { generateServerSecret } from './server-secret.ts';
 
 export type { ConfigProblem } from './plans.ts';
 
 /** Which part of Tollgate is starting, which decides what is required: `all` is `npm start`, `tool` an operator command. */
-export type Service = 'gateway' | 'billing' | 'all' | 'tool';
+export type Service = 'gateway' | 'billing' | 'licensing' | 'all' | 'tool';
 
 export type StripeConfig = {
   secretKey: string;
@@ -44,12 +46,23 @@ export type Config = {
   gatewayPort: number;
   billingPort: number;
   sandboxPort: number;
+  /** Where licensing listens when it runs alone. */
+  licensingPort: number;
   /** Where metrics and other internal endpoints listen. */
   internalHost: string;
   internalPort: number;
+  /** Where the metrics of billing, and of licensing when it runs alone, listen, on the same host. */
+  billingInternalPort: number;
+  licensingInternalPort: number;
   keystoreUrl: string;
-  /** The folder of the keystore: generated secrets and logs of local runs lie here too. */
+  /** The folder of the keystore's file, else `./data`: generated secrets and logs of local runs lie here. */
   dataDir: string;
+  /** How long keys that a gateway knows go on working while the keystore is away. */
+  keystoreGraceMs: number;
+  /** The Redis in which several gateways count limits; `null`: each counts its own. */
+  redisUrl: string | null;
+  /** What becomes of limits while Redis is away: each gateway decides on its own, or no request passes. */
+  limitsWithoutRedis: 'local' | 'closed';
   /** `null`: the routes file says where requests go, or without one the built-in demo API takes them. */
   upstreamUrl: string | null;
   /** Path of the routes file; `null`: there is none. */
@@ -64,10 +77,15 @@ export type Config = {
   localBillingUrl: string;
   publicBillingUrl: string;
   publicGatewayUrl: string;
+  publicLicensingUrl: string;
+  /** Keys of entitlement tokens, as {@link readSigningKeys} takes them; `null`: made in the data folder. */
+  licensingKeys: string | null;
   redirectOrigins: readonly string[];
   /** What the buyer's pages call the API that is sold. */
   productName: string;
   supportEmail: string | null;
+  /** Pages of the seller's own site, shown at the foot of the buyer's pages. */
+  policies: { terms: string | null; refunds: string | null; privacy: string | null };
   /** `null`: no e-mail is sent. */
   mail: MailConfig | null;
   keyPrefix: string;
@@ -87,8 +105,14 @@ export type Config = {
   maxConnectionsPerAddress: number;
   /** Whether plain requests go through the gateway's fast lane. */
   fastLane: boolean;
+  /** In how many processes the gateway runs. */
+  workers: number;
   /** Where a line for each request goes: a file, or `stdout`; `null`: nowhere. */
   accessLog: string | null;
+  /** Whether `npm run preflight -- --mode live` may look at the live account. */
+  allowLivePreflight: boolean;
+  /** Whether `npm run rehearsal -- --mode live` may buy with real money. */
+  allowLiveRehearsal: boolean;
 };
 
 /** Every mistake found in the configuration at once. */
@@ -122,7 +146,9 @@ const SECRET_VARIABLES = [
   'STRIPE_WEBHOOK_SECRET',
   'TOLLGATE_SECRET',
   'KEYSTORE_URL',
+  'REDIS_URL',
   'SMTP_URL',
+  'LICENSING_KEYS',
 ] as const;
 
 /**
@@ -144,10 +170,18 @@ export function loadConfig(env: Env, service: Service): Config {
     values.PLANS_FILE !== undefined,
   );
   problems.push(...planProblems);
-  checkTogether(values, service, production, problems);
+  checkTogether(
+    values,
+    service,
+    production,
+    catalogue.plans.some((plan) => plan.licence !== null),
+    problems,
+  );
   if (problems.length > 0) throw new ConfigError(problems);
 
-  const dataDir = dirname(sqlitePath(values.KEYSTORE_URL));
+  const dataDir = isPostgres(values.KEYSTORE_URL)
+    ? resolve('data')
+    : dirname(sqlitePath(values.KEYSTORE_URL));
   const generated = values.TOLLGATE_SECRET === undefined ? localServerSecret(dataDir) : null;
   const trustedProxies = addressesIn(values.TRUSTED_PROXIES);
   const [memoryKib, passes, lanes] = values.KEY_HASH;
@@ -158,10 +192,16 @@ export function loadConfig(env: Env, service: Service): Config {
     gatewayPort: values.GATEWAY_PORT,
     billingPort: values.BILLING_PORT,
     sandboxPort: values.SANDBOX_PORT,
+    licensingPort: values.LICENSING_PORT,
     internalHost: values.INTERNAL_HOST,
     internalPort: values.INTERNAL_PORT,
+    billingInternalPort: values.BILLING_INTERNAL_PORT,
+    licensingInternalPort: values.LICENSING_INTERNAL_PORT,
     keystoreUrl: values.KEYSTORE_URL,
     dataDir,
+    keystoreGraceMs: values.KEYSTORE_GRACE_MINUTES * 60_000,
+    redisUrl: values.REDIS_URL ?? null,
+    limitsWithoutRedis: values.LIMITS_WITHOUT_REDIS,
     upstreamUrl: values.UPSTREAM_URL ?? null,
     routesFile: routesFile(values),
     upstreamTimeoutMs: values.UPSTREAM_TIMEOUT_SECONDS * 1000,
@@ -180,10 +220,17 @@ export function loadConfig(env: Env, service: Service): Config {
     serverSecretFile: generated?.file ?? null,
     localBillingUrl,
     publicBillingUrl: values.PUBLIC_BILLING_URL ?? localBillingUrl,
+    publicLicensingUrl: values.PUBLIC_LICENSING_URL ?? values.PUBLIC_BILLING_URL ?? localBillingUrl,
+    licensingKeys: values.LICENSING_KEYS ?? null,
     publicGatewayUrl: values.PUBLIC_GATEWAY_URL ?? `http://${urlHost(values.HOST)}:${values.GATEWAY_PORT}`,
     redirectOrigins: values.CHECKOUT_REDIRECT_ORIGINS,
     productName: values.PRODUCT_NAME,
     supportEmail: values.SUPPORT_EMAIL ?? null,
+    policies: {
+      terms: values.TERMS_URL ?? null,
+      refunds: values.REFUND_POLICY_URL ?? null,
+      privacy: values.PRIVACY_URL ?? null,
+    },
     mail:
       values.SMTP_URL && values.MAIL_FROM
         ? {
@@ -204,7 +251,10 @@ export function loadConfig(env: Env, service: Service): Config {
     stopDelayMs: values.STOP_DELAY_SECONDS * 1000,
     maxConnections: values.MAX_CONNECTIONS,
     maxConnectionsPerAddress: values.MAX_CONNECTIONS_PER_ADDRESS,
+    workers: values.GATEWAY_WORKERS,
     accessLog: values.ACCESS_LOG === 'off' ? null : values.ACCESS_LOG,
+    allowLivePreflight: values.ALLOW_LIVE_PREFLIGHT,
+    allowLiveRehearsal: values.ALLOW_LIVE_REHEARSAL,
   };
 }
 
@@ -219,11 +269,6 @@ function mailNeedsTls(smtpUrl: string, production: boolean): boolean {
 /** The mode a Stripe key belongs to. */
 export function stripeMode(secretKey: string): Mode {
   return /^(sk|rk)_live_/.test(secretKey) ? 'live' : 'test';
-}
-
-/** The file of a `sqlite:` keystore address, absolute. */
-export function sqlitePath(keystoreUrl: string): string {
-  return resolve(keystoreUrl.replace(/^sqlite:(\/\/(?=\/))?/, ''));
 }
 
 /** An address as it stands in a URL: IPv6 in brackets, "every interface" as the loopback one can open. */
@@ -277,6 +322,7 @@ function checkTogether(
   values: Values,
   service: Service,
   production: boolean,
+  sellsLicences: boolean,
   problems: ConfigProblem[],
 ): void {
   const report = (name: keyof typeof variables, message: string) => {
@@ -302,21 +348,39 @@ function checkTogether(
     required('STRIPE_WEBHOOK_SECRET', "an unsigned event could be anyone's");
   }
   if (service === 'gateway' || service === 'all') checkRoutesFile(values, report);
+  if (service === 'all' && values.GATEWAY_WORKERS > 1) {
+    report(
+      'GATEWAY_WORKERS',
+      `asks for ${values.GATEWAY_WORKERS} processes, and npm start is one: unset it, or run npm run gateway and npm run billing instead`,
+    );
+  }
   if (!production) return;
-  if (!isAbsolute(values.KEYSTORE_URL.replace(/^sqlite:(\/\/(?=\/))?/, ''))) {
+  if (isPostgres(values.KEYSTORE_URL)) {
+    if (!saysWhetherEncrypted(values.KEYSTORE_URL)) {
+      report(
+        'KEYSTORE_URL',
+        'must say in production how the connection is encrypted: add ?sslmode=verify-full, or ?sslmode=no-verify or ?sslmode=disable on a network that you trust',
+      );
+    }
+  } else if (!isAbsolutePath(values.KEYSTORE_URL)) {
     report('KEYSTORE_URL', 'must be an absolute path in production, on a disk that outlives the process');
   }
   required('TOLLGATE_SECRET', 'keys and sealed reveals depend on it');
   if (service === 'tool') return;
   for (const name of ['PUBLIC_BILLING_URL', 'PUBLIC_GATEWAY_URL'] as const) {
-    required(name, 'buyers are sent there');
+    if (service !== 'licensing' || name !== 'PUBLIC_GATEWAY_URL') required(name, 'buyers are sent there');
     if (values[name]?.startsWith('http:'))
       report(name, 'must be https:// in production: keys travel over it');
   }
-  if (service !== 'billing' && routesFile(values) === null) {
+  if ((service === 'gateway' || service === 'all') && routesFile(values) === null) {
     required('UPSTREAM_URL', 'it is the API you sell (or ROUTES_FILE, with its routes)');
   }
-  if (service !== 'gateway' && values.STRIPE_API_BASE) {
+  if (service !== 'gateway' && sellsLicences) {
+    required('LICENSING_KEYS', 'it signs what programs go by while they cannot reach you');
+    if (values.PUBLIC_LICENSING_URL?.startsWith('http:'))
+      report('PUBLIC_LICENSING_URL', 'must be https:// in production: keys travel over it');
+  }
+  if ((service === 'billing' || service === 'all') && values.STRIPE_API_BASE) {
     report('STRIPE_API_BASE', 'must not be set in production: it sends the Stripe key elsewhere');
   }
 }
@@ -345,7 +409,7 @@ function routesFile({ ROUTES_FILE }: Pick<Values, 'ROUTES_FILE'>): string | null
 
 function localServerSecret(dataDir: string): { secret: string; file: string } {
   try {
-    return generateServerSecret(dataDir);
+    return localSecret(dataDir, 'server-secret', () => randomBytes(48).toString('base64'));
   } catch (error) {
     const message = `is unset, and none can be kept in the data folder: ${(error as Error).message}`;
     throw new ConfigError([{ variable: 'TOLLGATE_SECRET', message }]);

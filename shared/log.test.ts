@@ -10,6 +10,7 @@ describe('redaction', () => {
     `rk_live_${'b2'.repeat(20)}`,
     `whsec_${'c3'.repeat(16)}`,
     `cs_test_${'d4'.repeat(29)}`,
+    `tgc_${'e5-_'.repeat(10)}xyz`,
     `${'r5'.repeat(10)}.${'s-_6'.repeat(10)}xyz`,
     `${'k7'.repeat(6)}.1790000000000.${'t-_8'.repeat(10)}xyz`,
   ];

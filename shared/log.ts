@@ -4,13 +4,14 @@ export type { Logger } from 'pino';
 
 /**
  * What must never reach a log, whoever logs it and wherever in the line it stands: API keys of any prefix, Stripe's
- * secret and restricted keys, webhook secrets, checkout session ids (they open a sealed key), the login in the address of
- * a mail server, signed tokens and bearer credentials.
+ * secret and restricted keys, webhook secrets, checkout session ids (they open a sealed key), claim tokens (they open such an
+ * id), the login in the address of a mail server, signed tokens and bearer credentials.
  */
 const SECRETS: readonly (readonly [RegExp, string])[] = [
   // No word boundaries: an escaped line break, a percent sign or an underscore may stand before a secret.
   [/(sk|rk)_(live|test)_[0-9A-Za-z_]+/g, '$1_$2_[redacted]'],
   [/cs_(live|test)_[0-9A-Za-z]+/g, 'cs_$1_[redacted]'],
+  [/tgc_[0-9A-Za-z_-]{43}/g, 'tgc_[redacted]'],
   [/whsec_[0-9A-Za-z+/=_-]+/g, 'whsec_[redacted]'],
   // Without the prefix before it: looking for one at every letter takes a long text ages.
   [/(_(?:live|test)_)[0-9A-Za-z]{50,}/g, '$1[redacted]'],

@@ -4,33 +4,36 @@ import { z } from 'zod';
 import { toUnitAmount } from './currency.ts';
 import {
   type ConfigProblem,
+  type LicenceTerms,
   type MappedPrice,
   PLAN_DEFAULTS,
   type Plan,
   PRICE_ID_PATTERN,
   type Price,
-  type Window,
 } from './plan.ts';
+import {
+  amountSchema,
+  MAX_WINDOWS,
+  namedTwice,
+  perSchema,
+  quotaSchema,
+  toWindows,
+  windowSchema,
+} from './windows.ts';
 
 const PLAN_ID = /^[a-z][a-z0-9_-]{0,31}$/;
-const UNIT_SECONDS = { s: 1, m: 60, h: 3600, d: 86_400 } as const;
-const NAMED_WINDOWS = { second: 1, minute: 60, hour: 3600, day: 86_400 } as const;
+const DURATION_MS = { m: 60_000, h: 3_600_000, d: 86_400_000 } as const;
 
-const MAX_WINDOW_SECONDS = 24 * 86_400;
+const MIN_TOKEN_MS = 5 * 60_000;
+const MAX_TOKEN_MS = 366 * 86_400_000;
+const DEFAULT_TOKEN_MS = 24 * 3_600_000;
+const DEFAULT_OFFLINE_GRACE_MS = 72 * 3_600_000;
+/** A device that gives a sign of life three times in it needs some seconds for each. */
+const MIN_FREE_AFTER_MS = 60_000;
 
 /** Stripe takes amounts of up to eight digits. */
 const MAX_UNIT_AMOUNT = 99_999_999;
 
-const amountSchema = z.int().min(1).max(1_000_000_000);
-const perSchema = z
-  .string()
-  .regex(
-    /^(second|minute|hour|day|[1-9][0-9]{0,5}[smhd])$/,
-    'is second, minute, hour, day, or a time such as 10s, 5m, 1h',
-  )
-  // Counters live in memory and end with the process; what lasts longer is what a quota is for.
-  .refine((per) => windowSeconds(per) <= MAX_WINDOW_SECONDS, 'is longer than 24 days: use `quota` for that');
-const windowSchema = z.strictObject({ requests: amountSchema, per: perSchema });
 const messageWindowSchema = z.strictObject({ messages: amountSchema, per: perSchema });
 const priceIdsSchema = z
   .array(z.string().regex(PRICE_ID_PATTERN, 'is a Stripe price id such as price_1AbC'))
@@ -47,6 +50,32 @@ const accessSchema = z.strictObject({
   refund: revokeOrKeep,
   lost_dispute: revokeOrKeep,
 });
+const featureNameSchema = z
+  .string()
+  .regex(/^[a-z0-9][a-z0-9._-]{0,63}$/, 'is lower-case letters, digits, dots, - and _');
+const featuresSchema = z.union(
+  [
+    z.array(featureNameSchema),
+    z.record(
+      featureNameSchema,
+      z
+        .union([z.boolean(), z.number().positive('is not above 0'), z.string().min(1).max(100)], {
+          error: 'is true, false, a number above 0 or a text',
+        })
+        // In YAML 1.1 these were truth values, and whoever writes them means that.
+        .refine(
+          (value) => !/^(yes|no|on|off)$/i.test(String(value)),
+          'is a text that may be meant as true or false: write that',
+        ),
+    ),
+  ],
+  { error: 'is a list of names, or names with true, false, a number or a text each' },
+);
+const durationSchema = z
+  .string({ error: 'is a time such as 30m, 72h or 7d' })
+  .regex(/^(0|[1-9][0-9]{0,5})[mhd]$/, 'is a time such as 30m, 72h or 7d')
+  .transform((text) => Number(text.slice(0, -1)) * DURATION_MS[text.slice(-1) as keyof typeof DURATION_MS]);
+const devicesSchema = z.int().min(1).max(100_000);
 const planSchema = z.strictObject({
   name: z.string().min(1).max(60),
   description: z.string().max(300).default(''),
@@ -69,15 +98,29 @@ const planSchema = z.strictObject({
   stripe_prices: z
     .union([priceIdsSchema, z.strictObject({ test: priceIdsSchema, live: priceIdsSchema })])
     .default([]),
-  limits: z.array(windowSchema).max(8).default([]),
-  websocket: z.strictObject({ messages: z.array(messageWindowSchema).max(8).default([]) }).optional(),
+  limits: z.array(windowSchema).max(MAX_WINDOWS).default([]),
+  websocket: z
+    .strictObject({ messages: z.array(messageWindowSchema).max(MAX_WINDOWS).default([]) })
+    .optional(),
   quota: z
-    .union([z.int().min(1), z.strictObject({ requests: z.int().min(1), per: z.enum(['month', 'purchase']) })])
+    .union([quotaSchema, z.strictObject({ requests: quotaSchema, per: z.enum(['month', 'purchase']) })])
     .optional(),
   per_unit: z.boolean().default(PLAN_DEFAULTS.perUnit),
-  features: z
-    .array(z.string().regex(/^[a-z0-9][a-z0-9._-]{0,63}$/, 'is lower-case letters, digits, dots, - and _'))
-    .default([]),
+  features: featuresSchema.default([]),
+  devices: z
+    .union([
+      devicesSchema,
+      z.strictObject({
+        count: devicesSchema,
+        free_after: durationSchema.refine((ms) => ms >= MIN_FREE_AFTER_MS, 'is at least 1m'),
+      }),
+    ])
+    .optional(),
+  trial_days: z.int().min(1).max(365).optional(),
+  token_ttl: durationSchema
+    .refine((ms) => ms >= MIN_TOKEN_MS && ms <= MAX_TOKEN_MS, 'is between 5m and 366d')
+    .optional(),
+  offline_grace: durationSchema.refine((ms) => ms <= MAX_TOKEN_MS, 'is at most 366d').optional(),
   grace_days: z.number().min(0).max(365).default(PLAN_DEFAULTS.graceDays),
   access_days: z.int().min(1).max(36_500).optional(),
   // Stripe takes trials of up to two years.
@@ -114,19 +157,18 @@ export function readPlanFile(
     return;
   }
   for (const [id, plan] of Object.entries(parsed.data.plans)) {
-    const limits = plan.limits.map(toWindow).sort(byLength);
-    const messages = (plan.websocket?.messages ?? [])
-      .map(({ messages: requests, per }) => toWindow({ requests, per }))
-      .sort(byLength);
+    const limits = toWindows(plan.limits);
+    const messages = toWindows(
+      (plan.websocket?.messages ?? []).map(({ messages: requests, per }) => ({ requests, per })),
+    );
     for (const [where, windows] of [
       ['limits', limits],
       ['websocket.messages', messages],
     ] as const) {
-      for (const [i, limit] of windows.entries()) {
-        if (windows[i + 1]?.seconds !== limit.seconds) continue;
+      for (const name of namedTwice(windows)) {
         problems.push({
           variable: 'PLANS_FILE',
-          message: `${file}: plans.${id}.${where}: two limits per ${limit.name}; keep one`,
+          message: `${file}: plans.${id}.${where}: two limits per ${name}; keep one`,
         });
       }
     }
@@ -140,7 +182,8 @@ export function readPlanFile(
       messages,
       ...toQuota(plan.quota),
       perUnit: plan.per_unit,
-      features: plan.features,
+      ...toFeatures(plan.features),
+      licence: toLicence(plan),
       graceDays: plan.grace_days,
       accessDays: plan.access_days ?? null,
       trial: plan.trial ?? null,
@@ -169,6 +212,13 @@ export function readPlanFile(
         message: `${file}: plans.${id}.access_days: is for what is paid once; a subscription lasts while it is paid`,
       });
     }
+    for (const name of ['trial_days', 'token_ttl', 'offline_grace'] as const) {
+      if (plan[name] === undefined || plan.devices !== undefined) continue;
+      problems.push({
+        variable: 'PLANS_FILE',
+        message: `${file}: plans.${id}.${name}: is for licences; say with \`devices\` on how many devices one works`,
+      });
+    }
     const ids = plan.stripe_prices;
     if (Array.isArray(ids))
       for (const priceId of ids) prices.push({ priceId, planId: id, mode: null, variable: 'PLANS_FILE' });
@@ -183,25 +233,42 @@ function toQuota(quota: z.output<typeof planSchema>['quota']): Pick<Plan, 'quota
   return { quota: quota ?? null, quotaPer: 'month' };
 }
 
+function toFeatures(features: z.output<typeof featuresSchema>): Pick<Plan, 'features' | 'featureValues'> {
+  if (Array.isArray(features)) return { features, featureValues: {} };
+  const included = Object.entries(features).filter(([, value]) => value !== false);
+  return {
+    features: included.map(([name]) => name),
+    featureValues: Object.fromEntries(
+      included.filter((entry): entry is [string, string | number] => typeof entry[1] !== 'boolean'),
+    ),
+  };
+}
+
+function toLicence(plan: z.output<typeof planSchema>): LicenceTerms | null {
+  const { devices } = plan;
+  if (devices === undefined) return null;
+  const more = { trialDays: plan.trial_days ?? null };
+  if (typeof devices === 'number') {
+    return {
+      ...more,
+      devices,
+      freeAfterMs: null,
+      tokenTtlMs: plan.token_ttl ?? DEFAULT_TOKEN_MS,
+      offlineGraceMs: plan.offline_grace ?? DEFAULT_OFFLINE_GRACE_MS,
+    };
+  }
+  // A token that outlasts its seat would let whoever gives the seat away go on beside whoever takes it.
+  return {
+    ...more,
+    devices: devices.count,
+    freeAfterMs: devices.free_after,
+    tokenTtlMs: plan.token_ttl ?? Math.max(MIN_TOKEN_MS, devices.free_after),
+    offlineGraceMs: plan.offline_grace ?? 0,
+  };
+}
+
 function toPrice({ amount, currency, per }: { amount: number; currency: string; per: string }): Price {
   const interval = per === 'once' ? null : (per as Price['interval']);
   // The schema has refused amounts that the currency cannot have.
   return { unitAmount: toUnitAmount(amount, currency) as number, currency, interval };
-}
-
-function windowSeconds(per: string): number {
-  return (
-    NAMED_WINDOWS[per as keyof typeof NAMED_WINDOWS] ??
-    Number(per.slice(0, -1)) * UNIT_SECONDS[per.slice(-1) as keyof typeof UNIT_SECONDS]
-  );
-}
-
-function byLength(a: Window, b: Window): number {
-  return a.seconds - b.seconds;
-}
-
-function toWindow(limit: { requests: number; per: string }): Window {
-  const seconds = windowSeconds(limit.per);
-  const name = Object.entries(NAMED_WINDOWS).find(([, length]) => length === seconds)?.[0] ?? limit.per;
-  return { name, requests: limit.requests, seconds };
 }

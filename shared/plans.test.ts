@@ -76,6 +76,53 @@ describe('plan catalogue', () => {
     });
   });
 
+  it('reads features with values, and what a key grants as a licence', () => {
+    const { catalogue, problems } = load(`plans:
+  locked: { name: Locked, devices: 3, features: { export: true, projects: 10, region: eu, none: false } }
+  floating: { name: Floating, devices: { count: 5, free_after: 15m }, trial_days: 7, token_ttl: 1h, offline_grace: 0h, per_unit: true }
+`);
+    expect(problems).toEqual([]);
+    expect(catalogue.plan('locked')).toMatchObject({
+      features: ['export', 'projects', 'region'],
+      featureValues: { projects: 10, region: 'eu' },
+      licence: {
+        devices: 3,
+        freeAfterMs: null,
+        trialDays: null,
+        tokenTtlMs: 86_400_000,
+        offlineGraceMs: 259_200_000,
+      },
+    });
+    const floating = catalogue.plan('floating')!;
+    expect(floating.licence).toEqual({
+      devices: 5,
+      freeAfterMs: 900_000,
+      trialDays: 7,
+      tokenTtlMs: 3_600_000,
+      offlineGraceMs: 0,
+    });
+    const { catalogue: plain } = load(
+      'plans:\n  seats: { name: S, devices: { count: 5, free_after: 15m } }\n',
+    );
+    // A token that outlasts its seat would serve two.
+    expect(plain.plan('seats')?.licence).toMatchObject({ tokenTtlMs: 900_000, offlineGraceMs: 0 });
+    expect(planFor(floating, 4).licence).toMatchObject({ devices: 20, trialDays: 7 });
+  });
+
+  it.each([
+    ['token_ttl: 1h', /plans\.p\.token_ttl: is for licences; say with `devices`/],
+    ['devices: 0', /plans\.p\.devices/],
+    ['devices: 3, token_ttl: 1m', /plans\.p\.token_ttl: is between 5m and 366d/],
+    ['devices: 3, offline_grace: 72', /plans\.p\.offline_grace: is a time such as 30m, 72h or 7d/],
+    ['devices: { count: 3, free_after: 0m }', /plans\.p\.devices/],
+    ['features: { Export: true }', /plans\.p\.features/],
+    ['features: { export: no }', /plans\.p\.features\.export: is a text that may be meant as true or false/],
+    ['features: { projects: 0 }', /plans\.p\.features\.projects: is not above 0/],
+  ])('refuses what no licence can be: %s', (rest, message) => {
+    const { problems } = load(`plans:\n  p: { name: P, ${rest} }\n`);
+    expect(problems.map((problem) => problem.message).join()).toMatch(message);
+  });
+
   it('a quantity multiplies limits and quota where the plan says so', () => {
     const plan = {
       ...PLAN_DEFAULTS,

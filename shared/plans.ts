@@ -3,8 +3,8 @@ import type { ConfigProblem, MappedPrice, Plan, PlanCatalogue } from './plan.ts'
 import { readPlanFile } from './plan-file.ts';
 import { planVariable, readPriceIds, readPriceMap, readRateLimits } from './plan-variables.ts';
 
-export type { ConfigProblem, Plan, PlanCatalogue, Price, Window } from './plan.ts';
-export { PLAN_DEFAULTS, planFor } from './plan.ts';
+export type { ConfigProblem, LimitsOverride, Plan, PlanCatalogue, Price, Window } from './plan.ts';
+export { featureValue, PLAN_DEFAULTS, planFor, planOfKey } from './plan.ts';
 
 /**
  * Reads the plan catalogue: the plan file, with the environment's short forms on top (`STRIPE_PRICE_MAP`,
@@ -65,6 +65,10 @@ function createCatalogue(plans: readonly Plan[], prices: readonly MappedPrice[])
     priceForPlan: (planId, mode) =>
       prices.find((price) => price.planId === planId && (price.mode === null || price.mode === mode))
         ?.priceId,
+    pricesIn(mode) {
+      const mapped = prices.filter((price) => price.mode === null || price.mode === mode);
+      return [...new Map(mapped.map(({ priceId, planId }) => [priceId, { priceId, planId }])).values()];
+    },
   };
 }
 

@@ -18,6 +18,7 @@ const TABLE = {
   subscription_paused: [402, 'Subscription paused', 'Resume your subscription to use this key again.'],
   subscription_ended: [402, 'Subscription ended', 'Subscribe again on the pricing page to get a new key.'],
   feature_required: [403, 'Not included in the plan', 'Change to a plan that includes it.'],
+  suspended_by_seller: [403, 'Key suspended by the seller', 'Contact the seller. The same key works again as soon as they lift the suspension.'],
   address_not_allowed: [403, 'Address not allowed', 'Send the request from an address that the key is limited to, or ask the seller to allow yours.'],
   too_many_concurrent: [429, 'Too many requests at a time', 'Wait until one of your requests is answered, then send the next.'],
   rate_limited: [429, 'Rate limit exceeded', 'Wait for the time in Retry-After, or change to a plan with a higher limit.'],
@@ -28,6 +29,7 @@ const TABLE = {
   upstream_timeout: [504, 'The API took too long', 'Try again in a moment.'],
   // Ours
   keystore_unavailable: [503, 'Temporarily unavailable', 'Your key is not the problem. Try again in a moment.'],
+  limits_unavailable: [503, 'Temporarily unavailable', 'Your key is not the problem. Try again in a moment.'],
   overloaded: [503, 'Temporarily overloaded', 'Your key is not the problem. Try again after the time in Retry-After.'],
   stopping: [503, 'Restarting', 'Try again in a moment.'],
   plan_unavailable: [503, 'Plan not available', 'Your key is not the problem. The seller has to restore the plan.'],
@@ -49,7 +51,9 @@ const TABLE = {
   too_many_requests: [429, 'Too many requests', 'Wait for the time in Retry-After.'],
   // Buying (billing)
   unknown_plan: [400, 'No such plan', undefined],
+  wrong_mode_purchase: [400, 'Purchase of the other mode', "Buy at the seller's server for that mode, or leave the mode out."],
   plan_not_for_sale: [409, 'Plan not for sale', undefined],
+  sales_stopped: [503, 'Not on sale right now', 'Nothing was charged. Try again later, or contact the seller.'],
   stripe_unavailable: [503, 'Stripe cannot be reached', 'Nothing was charged by this request. Try again in a moment.'],
   stripe_refused: [502, 'Stripe refused the request', 'Contact the seller.'],
   idempotency_conflict: [409, 'Idempotency-Key used before', 'Use a new Idempotency-Key when the request differs.'],
@@ -69,6 +73,15 @@ const TABLE = {
   no_portal: [409, 'Nothing to manage at Stripe', 'This key was not bought with a Stripe customer. Contact the seller.'],
   mail_not_configured: [404, 'No recovery by e-mail', 'Contact the seller: this server sends no e-mail.'],
   link_not_valid: [410, 'Link used or expired', 'Ask for a new link.'],
+  // The console (billing)
+  wrong_sign_in: [401, 'Name, password or code wrong', 'Check them and try again; wait for the next code if this one was used. Users are made with "npm run admin -- create <name>".'],
+  // Licences (licensing)
+  no_licence: [403, 'No licence in this plan', 'Change to a plan that works on devices.'],
+  device_limit: [409, 'All devices used', 'Deactivate one of the devices in `devices`, or change to a plan with more.'],
+  device_not_active: [409, 'Device not active', 'Activate this device again.'],
+  no_trial: [403, 'No trial', 'Buy the plan on the pricing page.'],
+  trial_already_used: [409, 'Trial used before', 'There is one trial for each person and device. Buy the plan on the pricing page.'],
+  code_not_valid: [400, 'Code not valid', 'Type in the code as it is in the e-mail, on the device that asked for it.'],
   // Stripe's webhook (billing)
   webhook_not_configured: [503, 'Webhook not set up', 'Set STRIPE_WEBHOOK_SECRET to the signing secret of this endpoint.'],
   invalid_signature: [400, 'Signature not valid', 'Set STRIPE_WEBHOOK_SECRET to the signing secret of exactly this endpoint.'],

@@ -1,4 +1,5 @@
 import { closeSync, existsSync, openSync } from 'node:fs';
+import { isatty } from 'node:tty';
 
 /** Takes variables from `./.env` where there is one; what the environment sets already stays. */
 export function readEnvFile(): void {
@@ -18,6 +19,13 @@ export type RunningService = {
 /** How long a stop may take beside that before the process leaves anyway, milliseconds. */
 const STOP_LIMIT_MS = 5000;
 
+/** Stops a service and ends the process. What it has not finished when its time is up is cut off, and the exit code is 1. */
+export async function endService(service: RunningService): Promise<void> {
+  setTimeout(() => process.exit(1), STOP_LIMIT_MS + (service.drainMs ?? 0)).unref();
+  await service.close();
+  process.exit(0);
+}
+
 /**
  * Runs a service as a process: starts it, says so, refreshes it on SIGHUP, stops it cleanly on SIGINT or SIGTERM. A start that fails prints what
  * to do about it and exits with the error's `exitCode` (78 for configuration), else 1.
@@ -25,21 +33,18 @@ const STOP_LIMIT_MS = 5000;
 export async function runService(start: () => Promise<RunningService>): Promise<void> {
   let service: RunningService | undefined;
   let asked = false;
-  const stop = async () => {
-    setTimeout(() => process.exit(1), STOP_LIMIT_MS + (service?.drainMs ?? 0)).unref();
-    await service?.close();
-    process.exit(0);
-  };
+  // Once the terminal is gone, nothing says any more that there was one.
+  const onTerminal = isatty(0);
   // Asked during the start, it stops as soon as it has started; asked twice, at once.
   const onSignal = () => {
     if (asked) process.exit(1);
     asked = true;
-    if (service) void stop();
+    if (service) void endService(service);
   };
   process.on('SIGINT', onSignal);
   process.on('SIGTERM', onSignal);
   process.on('SIGHUP', () => {
-    if (terminalIsGone()) onSignal();
+    if (onTerminal && terminalIsGone()) onSignal();
     else if (service?.refresh) service.refresh();
     else if (service) onSignal();
   });
@@ -51,12 +56,11 @@ export async function runService(start: () => Promise<RunningService>): Promise<
     process.exit((error as { exitCode?: number }).exitCode ?? 1);
   }
   process.stdout.write(`${service.message}\n`);
-  if (asked) await stop();
+  if (asked) await endService(service);
 }
 
 /** The other meaning of SIGHUP: the terminal that the process was started on was closed. */
 function terminalIsGone(): boolean {
-  if (!process.stdin.isTTY) return false;
   try {
     closeSync(openSync('/dev/tty', 'r'));
     return false;
@@ -74,7 +78,7 @@ export function startFailure(error: unknown): string {
   };
   if (exitCode !== undefined) return message;
   if (code === 'EADDRINUSE') {
-    return `Port ${port} on ${address} is taken by another program. Stop that one, or set another port (GATEWAY_PORT, BILLING_PORT, INTERNAL_PORT, SANDBOX_PORT).`;
+    return `Port ${port} on ${address} is taken by another program. Stop that one, or set another port (GATEWAY_PORT, BILLING_PORT, INTERNAL_PORT, BILLING_INTERNAL_PORT, SANDBOX_PORT).`;
   }
   if (code === 'EACCES' && port) return `This user may not listen on port ${port}. Use a port above 1023.`;
   if (code === 'EADDRNOTAVAIL')
