@@ -67,6 +67,7 @@ export function decider(count: number, capacity: number) {
   const facts = new FactsCache({
     keystore,
     capacity,
+    graceMs: 0,
     now: () => 0,
     usageEpoch: () => 0,
     onRead: (key) => quotas.learn(key, true),
@@ -105,7 +106,9 @@ function factsOf(id: string, lastFour: string): KeyFacts {
     expiresAt: null,
     revokedAt: null,
     revokedReason: null,
+    suspendedAt: null,
     disputedSince: null,
+    override: null,
     allowedAddresses: null,
     firstUsedAt: 1,
     replacedBy: null,

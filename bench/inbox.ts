@@ -72,6 +72,7 @@ async function round() {
       KEYSTORE_URL: keystoreUrl,
       TOLLGATE_SECRET: SECRET,
       BILLING_PORT: String(await freePort()),
+      BILLING_INTERNAL_PORT: '0',
       STRIPE_SECRET_KEY: API_KEY,
       STRIPE_WEBHOOK_SECRET: WEBHOOK_SECRET,
       STRIPE_API_BASE: stripe,

@@ -23,6 +23,7 @@ export async function benchPurchases(): Promise<Outcome> {
       BILLING_PORT: String(await freePort()),
       SANDBOX_PORT: '0',
       INTERNAL_PORT: '0',
+      BILLING_INTERNAL_PORT: '0',
     },
     () => createLogger({ level: 'silent' }),
   );

@@ -27,7 +27,8 @@ for that key and no other, and the API sees no key. Any answer but 200 under loa
   are therefore what is *possible*, not a replacement.
 - Where nginx caches the verifier's answers, a revoked key works until its answer expires.
 - The verifier behind \`auth_request\` is the least one can be: a table of keys and a counter.
-- The two limits of Node do no work at all. They show how much of the cost is Node's own.
+- The two limits of Node do no work at all. They show how much of the cost is Node's own. Tollgate's node:http path can be
+  faster than the second: most requests go to the API over connections of its own instead of undici's.
 - CPU is user and system time of all the contender's processes, divided by requests. It is the steadier figure of the two.
 - p50 and p99 are those under full load, where each request waits for others. How much latency a gateway adds is below.
 - A key's first use costs an Argon2 run. All keys here were used once before; the first uses have a measurement of
@@ -48,8 +49,9 @@ and API share a core, which is why the API alone has a tail.`,
   },
   bodies: {
     title: 'Large bodies',
-    before: `Throughput with large bodies, streamed: answers from the API, then requests to it. nginx streams them
-too here; by its defaults it would write some of them to disk on their way.`,
+    before: `Throughput with large bodies: answers from the API, then requests to it. All are streamed, by nginx too; by
+its defaults it would write some of them to disk on their way. Only the fast lane keeps a request of up to 1 MiB
+until it is whole.`,
     after:
       'nginx moves bytes in C without showing them to anybody; in Node each chunk passes through JavaScript.',
   },
@@ -87,6 +89,40 @@ share is of what the same callers get without the flood.`,
 each waits a second for its answer: that is why fewer are answered than the flood would send. The flood is made on the core
 of the load generator and the API, so some of what is lost here is lost there.`,
   },
+  redis: {
+    title: 'Limits in Redis',
+    before: `What it costs to count limits in a Redis that several gateways share, against counting in memory: the work of
+the first table, with two gateways' settings, in one run. Redis shares a core with load and API; its processor time is part
+of what a request costs.`,
+    after: '',
+  },
+  engines: {
+    title: 'SQLite, PostgreSQL and Redis',
+    before: `A keystore of a million keys beside one of a thousand, in SQLite and in PostgreSQL, and what the engines carry.
+Keys are hashed at the least cost there is, so that a first use shows what the keystore does of it.`,
+    after: `A first use waits for its note in the keystore, which is gathered for 25 ms with those of others. A thousand
+keys, spread over all there are, are used for it.`,
+  },
+  accuracy: {
+    title: 'How exact shared limits are',
+    before: `Gateways that share a Redis, one key for each limit, each under a steady load of so many times its limit, all at
+once, requests going to one gateway after the other. Of each window, how many requests were admitted.`,
+    after: `A window begins with the first request after the end of the one before, so a load of exactly the limit has a
+few requests too many for some windows.`,
+  },
+  revocation: {
+    title: 'From revocation to refusal',
+    before: `A key is revoked by another process, while each of three gateways is asked again and again. The time from the
+commit to the first refusal, of each gateway and key.`,
+    after: '',
+  },
+  faults: {
+    title: 'When something fails',
+    before: `Three gateways on one PostgreSQL and one Redis, a request every 4 ms with a good key, while one part fails for
+four seconds and comes back.`,
+    after: `Requests to a gateway that was killed are not answered: there is no load balancer here that would send them
+elsewhere.`,
+  },
   purchases: {
     title: 'Purchases',
     before: 'From a paid checkout to a key that works, everything in one process as `npm start` runs it.',
@@ -98,13 +134,18 @@ of the load generator and the API, so some of what is lost here is lost there.`,
 killed.`,
     after: '',
   },
+  console: {
+    title: 'The console',
+    before: "Pages of the operator's console as whole answers, on SQLite, one after the other.",
+    after: '',
+  },
 };
 
 export const AFTER = `## What is not measured
 
 - TLS: everybody here speaks plain HTTP. A gateway on the internet has TLS in front of it or in it.
 - A network: everything is on one machine, so there is no latency to hide behind and no packet lost.
-- Several cores, several machines, limits shared through Redis.
+- Several machines: everything is on one, so nothing waits for a cable.
 - Other people's configurations. Each contender's is in [bench/contenders](../bench/contenders), and it is meant to be a
   good one: whoever knows a better one, please send it.
 

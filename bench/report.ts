@@ -5,12 +5,13 @@ import { barChart, type Kind, unitText } from './chart.ts';
 import { CONTENDERS } from './contenders/all.ts';
 import { tollgateBehindNginx, tollgateFastLane, tollgateNodeHttp } from './contenders/tollgate.ts';
 import { AFTER, BEFORE, SECTIONS } from './report-prose.ts';
-import { grid, type Results, readResults } from './results.ts';
+import { type Figure, grid, type Results, readResults } from './results.ts';
 import { quoted } from './statistics.ts';
 import { judged, targetText } from './targets.ts';
 
 const DOCS = join(import.meta.dirname, '..', 'docs');
 const CHART = 'performance.svg';
+const MOST_COLUMNS = 8;
 const TOLLGATES: ReadonlySet<string> = new Set(
   [tollgateNodeHttp, tollgateFastLane, tollgateBehindNginx].map(({ name }) => name),
 );
@@ -29,7 +30,7 @@ export function report(results: ReadonlyMap<string, Results>): Record<string, st
     if (!found) continue;
     parts.push(`## ${title}`, before);
     if (bench === 'gateway') parts.push(`![${title}: the table below as bars](${CHART})`);
-    parts.push(table(found), targets(found), after, provenance(found));
+    parts.push(tables(found), targets(found), after, provenance(found));
   }
   parts.push(AFTER);
   const files: Record<string, string> = {
@@ -52,23 +53,56 @@ function kindOf(subject: string): Kind | null {
     : { className: 'limit', legend: "no work: Node's own limits" };
 }
 
-function table({ figures }: Results): string {
-  const { measures, rows } = grid(figures);
-  const lone = measures.length === 1;
-  const cellText = (cell: ReturnType<typeof grid>['rows'][0]['cells'][0]) => {
-    if (!cell) return '';
-    const { median, min, max, runs, unit } = cell;
-    const spread = runs > 1 ? ` <sub>${quoted(min)} to ${quoted(max)}</sub>` : '';
-    return `${quoted(median)} ${unitText(unit)}${spread}`;
-  };
+/** Subjects with nothing in common stand in tables of their own. */
+function tables({ figures }: Results): string {
+  return related(figures)
+    .map((some) => table(grid(some)))
+    .join('\n\n');
+}
+
+/** Figures in groups whose subjects have measures in common, in the order in which they come. */
+function related(figures: readonly Figure[]): Figure[][] {
+  const groups: { measures: Set<string>; figures: Figure[] }[] = [];
+  for (const figuresOfOne of Map.groupBy(figures, ({ subject }) => subject).values()) {
+    const measures = new Set(figuresOfOne.map(({ measure }) => measure));
+    const group = groups.find((each) => !each.measures.isDisjointFrom(measures));
+    if (!group) groups.push({ measures, figures: figuresOfOne });
+    else {
+      group.figures.push(...figuresOfOne);
+      for (const measure of measures) group.measures.add(measure);
+    }
+  }
+  return groups.map((group) => group.figures);
+}
+
+/** A line for each subject; where there are more measures than a page is wide, a line for each of these. */
+function table({ measures, rows }: ReturnType<typeof grid>): string {
+  const name = (subject: string) => (TOLLGATES.has(subject) ? `**${subject}**` : subject);
+  if (measures.length > MOST_COLUMNS && rows.length < measures.length) {
+    return markdown(
+      rows.map(({ subject }) => name(subject)),
+      measures.map((measure, i) => [measure, ...rows.map(({ cells }) => cellText(cells[i]))]),
+    );
+  }
+  return markdown(
+    measures.length === 1 ? ['median'] : measures,
+    rows.map(({ subject, cells }) => [name(subject), ...cells.map(cellText)]),
+  );
+}
+
+function markdown(head: readonly string[], lines: readonly (readonly string[])[]): string {
   return [
-    `| | ${lone ? 'median' : measures.join(' | ')} |`,
-    `| --- |${' ---: |'.repeat(measures.length)}`,
-    ...rows.map(({ subject, cells }) => {
-      const name = TOLLGATES.has(subject) ? `**${subject}**` : subject;
-      return `| ${name} | ${cells.map(cellText).join(' | ')} |`;
-    }),
+    `| | ${head.join(' | ')} |`,
+    `| --- |${' ---: |'.repeat(head.length)}`,
+    ...lines.map((cells) => `| ${cells.join(' | ')} |`),
   ].join('\n');
+}
+
+function cellText(cell: ReturnType<typeof grid>['rows'][0]['cells'][0] | undefined): string {
+  if (!cell) return '';
+  const { median, min, max, runs, unit } = cell;
+  const spread = runs > 1 ? ` <sub>${quoted(min)} to ${quoted(max)}</sub>` : '';
+  return `${quoted(median)} ${unitText(unit)}${spread}`;
 }
 
 function targets({ bench, figures }: Results): string {

@@ -1,7 +1,11 @@
 // npm run bench [-- <names> --quick]: measures, prints tables, and writes bench/results and docs/performance.md.
 import { parseArgs } from 'node:util';
+import { benchAccuracy } from './accuracy.ts';
 import { benchBodies } from './bodies.ts';
 import { benchConnections } from './connections.ts';
+import { benchConsole } from './console.ts';
+import { benchEngines } from './engines.ts';
+import { benchFaults } from './faults.ts';
 import { benchFirstUses } from './first-uses.ts';
 import { benchGateway } from './gateway.ts';
 import { benchInbox } from './inbox.ts';
@@ -10,8 +14,10 @@ import { benchLatency } from './latency.ts';
 import { thisMachine } from './machine.ts';
 import { benchMemory } from './memory.ts';
 import { benchPurchases } from './purchases.ts';
+import { benchRedis } from './redis.ts';
 import { writeReport } from './report.ts';
 import { type Outcome, tableLines, writeResults } from './results.ts';
+import { benchRevocation } from './revocation.ts';
 import { benchSlowReader } from './slow-reader.ts';
 import { targetLines } from './targets.ts';
 import { benchWrongKeys } from './wrong-keys.ts';
@@ -27,8 +33,14 @@ const BENCHES: Record<string, (options: { quick: boolean }) => Promise<Outcome>>
   'first-uses': benchFirstUses,
   'known-keys': benchKnownKeys,
   'wrong-keys': benchWrongKeys,
+  redis: benchRedis,
+  engines: benchEngines,
+  accuracy: benchAccuracy,
+  revocation: benchRevocation,
+  faults: benchFaults,
   purchases: benchPurchases,
   inbox: benchInbox,
+  console: benchConsole,
 };
 
 // What the benchmarks started ends with this process.
@@ -37,8 +49,12 @@ process.on('SIGTERM', () => process.exit(143));
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { quick: { type: 'boolean' } },
+  options: { quick: { type: 'boolean' }, help: { type: 'boolean', short: 'h' } },
 });
+if (values.help) {
+  console.log(`npm run bench [-- <names> --quick]\nBenchmarks: ${Object.keys(BENCHES).join(', ')}.`);
+  process.exit(0);
+}
 const unknown = positionals.find((name) => !Object.hasOwn(BENCHES, name));
 if (unknown) {
   console.error(`There is no benchmark "${unknown}". Benchmarks: ${Object.keys(BENCHES).join(', ')}.`);

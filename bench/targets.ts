@@ -1,9 +1,17 @@
+import { ABOVE, ACCURACY_IN_ALL, REFUSED_BELOW } from './accuracy.ts';
 import { KEYS } from './arena.ts';
+import { PAGES, pageAmong } from './console.ts';
 import { nginxAuthRequest, nginxLua, nginxStatic } from './contenders/nginx.ts';
 import { express, expressWithVersion3, fastify, undiciPassThrough } from './contenders/node.ts';
-import { tollgateFastLane, tollgateNodeHttp } from './contenders/tollgate.ts';
+import {
+  tollgateFastLane,
+  tollgateFastLaneWithRedis,
+  tollgateNodeHttp,
+  tollgateNodeHttpWithRedis,
+} from './contenders/tollgate.ts';
 import { knownKeys, MANY } from './known-keys.ts';
 import type { Figure } from './results.ts';
+import { P99 } from './revocation.ts';
 import { measured, quoted } from './statistics.ts';
 
 /**
@@ -60,6 +68,39 @@ export const TARGETS: readonly Target[] = [
   ...onBothPaths({ bench: 'wrong-keys', measure: 'with never issued, 10000 /s', of: null, atLeast: 0.8 }),
   ...onBothPaths({ bench: 'wrong-keys', measure: 'with bad checksum, 10000 /s', of: null, atLeast: 0.8 }),
   ...onBothPaths({ bench: 'wrong-keys', measure: 'with wrong secret, 10000 /s', of: null, atLeast: 0.8 }),
+  {
+    bench: 'redis',
+    measure: RATE,
+    subject: tollgateNodeHttpWithRedis.name,
+    of: tollgateNodeHttp.name,
+  },
+  {
+    bench: 'redis',
+    measure: RATE,
+    subject: tollgateFastLaneWithRedis.name,
+    of: tollgateFastLane.name,
+  },
+  ...[ABOVE, REFUSED_BELOW].map((measure) => ({
+    bench: 'accuracy',
+    measure,
+    subject: ACCURACY_IN_ALL,
+    of: null,
+    atMost: 0,
+  })),
+  ...['SQLite', 'PostgreSQL'].map((subject) => ({
+    bench: 'revocation',
+    measure: P99,
+    subject,
+    of: null,
+    atMost: 250,
+  })),
+  ...Object.values(PAGES).map((page) => ({
+    bench: 'console',
+    measure: 'measured',
+    subject: pageAmong(page, MANY),
+    of: null,
+    atMost: 100,
+  })),
 ];
 
 /** A target beside what was measured. */

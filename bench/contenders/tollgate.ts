@@ -4,6 +4,8 @@ import { join } from 'node:path';
 import { freePort } from '../../scripts/free-port.ts';
 import { variables } from '../../shared/config-variables.ts';
 import { PLAN, SERVER_SECRET } from '../keys.ts';
+import { LOAD_CORE } from '../load.ts';
+import { REDIS_MISSING, startRedisServer } from '../nodes.ts';
 import { start } from '../processes.ts';
 import {
   type Contender,
@@ -30,6 +32,25 @@ export const tollgateFastLane: Contender = {
   start: (setup) => startTollgate(setup, 'on'),
 };
 
+/** As one of several gateways: each request is counted in a Redis, which shares a core with load and API. */
+function withRedis(path: Contender, fastLane: 'on' | 'off'): Contender {
+  return {
+    ...path,
+    name: `${path.name}, limits in Redis`,
+    madeOf: () => `${path.madeOf()}; Redis ${debianVersion('redis-server')}`,
+    missing: () => REDIS_MISSING,
+    async start(setup) {
+      const redis = await startRedisServer(setup.folder, LOAD_CORE, setup.started);
+      const gateway = await startTollgate(setup, fastLane, { REDIS_URL: redis.url });
+      // What Redis uses belongs to what a request costs.
+      return { ...gateway, processes: [...gateway.processes, redis.child] };
+    },
+  };
+}
+
+export const tollgateNodeHttpWithRedis = withRedis(tollgateNodeHttp, 'off');
+export const tollgateFastLaneWithRedis = withRedis(tollgateFastLane, 'on');
+
 /** Tollgate as the verifier of a proxy that is there already; each request is asked about. */
 export const tollgateBehindNginx: Contender = {
   name: 'nginx + auth_request to Tollgate, not cached',
@@ -55,6 +76,7 @@ const IN_THE_LANE = 0.99;
 async function startTollgate(
   { keys, upstream, perKey, folder, core, started }: Setup,
   fastLane: 'on' | 'off',
+  env: Record<string, string> = {},
 ): Promise<StartedContender & { internalUrl: string }> {
   const plans = join(folder, 'plans.yaml');
   writeFileSync(
@@ -74,6 +96,7 @@ async function startTollgate(
       INTERNAL_PORT: String(internalPort),
       KEY_HASH: keys.keyHash,
       FAST_LANE: fastLane,
+      ...env,
     },
     core,
     started,
