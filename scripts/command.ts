@@ -1,19 +1,24 @@
 import { userInfo } from 'node:os';
 import { type Command, InvalidArgumentError } from 'commander';
-import { type Keystore, openKeystore } from '../keystore/keystore.ts';
+import { type Keystore, KeystoreError, openKeystore } from '../keystore/keystore.ts';
 import { type Config, loadConfig, type StripeConfig, urlHost } from '../shared/config.ts';
 import { createLogger, type Logger } from '../shared/log.ts';
 import { ProblemError } from '../shared/problems.ts';
 import { readEnvFile, startFailure } from '../shared/service.ts';
 
-/** A mistake of whoever typed the command: printed as it is, exit code 1. */
+/** A mistake of whoever typed the command: printed as it is. */
 class CommandError extends Error {
-  readonly exitCode = 1;
+  readonly exitCode: number;
+
+  constructor(message: string, exitCode: number) {
+    super(message);
+    this.exitCode = exitCode;
+  }
 }
 
 /** Ends a command with a message for the operator. */
-export function fail(message: string): never {
-  throw new CommandError(message);
+export function fail(message: string, exitCode = 1): never {
+  throw new CommandError(message, exitCode);
 }
 
 /** Who runs the command, for the audit log. */
@@ -101,6 +106,7 @@ export async function run(command: Command): Promise<void> {
 }
 
 function explain(error: unknown): string {
+  if (error instanceof KeystoreError) return error.message;
   if (!(error instanceof ProblemError)) return startFailure(error);
   const { code, message, cause } = error;
   const said = cause instanceof Error ? ` (${cause.message})` : '';

@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { Registry } from 'prom-client';
 import { type BillingServer, startBilling } from '../billing/server.ts';
 import { ensurePrice } from '../billing/stripe-catalogue.ts';
 import { createStripe, type StripeClient } from '../billing/stripe-client.ts';
@@ -7,6 +8,7 @@ import type { RouteSpec } from '../gateway/routes/route-spec.ts';
 import { configuredRoutes } from '../gateway/routes/routes-file.ts';
 import { type Gateway, startGateway } from '../gateway/server.ts';
 import { type Keystore, openKeystore } from '../keystore/keystore.ts';
+import { licensingRoutes } from '../licensing/routes.ts';
 import { type Sandbox, startSandbox } from '../sandbox/server.ts';
 import { type Config, loadConfig } from '../shared/config.ts';
 import type { Logger } from '../shared/log.ts';
@@ -75,7 +77,9 @@ export async function startTollgate(env: Env, createLog: (config: Config) => Log
       mails: config.mail !== null,
     });
     started.push(keystore);
-    const billing = await startBilling({ config, keystore, log });
+    const registry = new Registry();
+    const beside = await licensingRoutes({ config, keystore, log, registry });
+    const billing = await startBilling({ config, keystore, log, registry, ...(beside && { beside }) });
     started.push(billing);
     const gateway = await startGateway({
       config: { ...config, upstreamUrl },

@@ -2,6 +2,9 @@ import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
+import { reachLimit } from '../billing/rehearsal/reach-limit.ts';
+import { type Answer, request } from '../billing/rehearsal/request.ts';
+import { cancelNow, changePrice } from '../billing/stripe-changes.ts';
 import { createStripe } from '../billing/stripe-client.ts';
 import type { StripeConfig } from '../shared/config.ts';
 import { createLogger, logFile } from '../shared/log.ts';
@@ -37,6 +40,7 @@ async function demo(): Promise<number> {
       BILLING_PORT: String(billingPort),
       SANDBOX_PORT: '0',
       INTERNAL_PORT: '0',
+      BILLING_INTERNAL_PORT: '0',
       // It calls the demo API.
       ROUTES_FILE: 'off',
       LOG_LEVEL: 'debug',
@@ -117,22 +121,15 @@ async function buyUseAndCancel(tollgate: Tollgate, plan: Plan): Promise<void> {
 
 async function hitTheLimit(plan: Plan, call: (path: string) => Promise<Answer>): Promise<void> {
   const most = Math.max(...plan.limits.map((limit) => limit.requests));
-  let admitted = 0;
-  for (;;) {
-    check(admitted <= most * 2, `the limit of ${plan.id} holds`);
-    const answers = await Promise.all(Array.from({ length: 20 }, () => call('/v1/time')));
-    admitted += answers.filter((answer) => answer.status === 200).length;
-    const refused = answers.find((answer) => answer.status !== 200);
-    if (!refused) continue;
-    const retryAfter = Number(refused.headers.get('retry-after'));
-    check(
-      refused.status === 429 && retryAfter >= 1,
-      'past the limit comes a 429 that says when to retry',
-      refused,
-    );
-    say(`${admitted} more requests, then 429 ${refused.body.code}, Retry-After: ${retryAfter} s`);
-    return;
-  }
+  const { admitted, refused } = await reachLimit(() => call('/v1/time'), most * 2);
+  check(refused !== null, `the limit of ${plan.id} holds`);
+  const retryAfter = Number(refused.headers.get('retry-after'));
+  check(
+    refused.status === 429 && retryAfter >= 1,
+    'past the limit comes a 429 that says when to retry',
+    refused,
+  );
+  say(`${admitted} more requests, then 429 ${refused.body.code}, Retry-After: ${retryAfter} s`);
 }
 
 async function payLater(tollgate: Tollgate, plan: Plan): Promise<void> {
@@ -202,12 +199,8 @@ async function liveThrough(tollgate: Tollgate, small: Plan, large: Plan): Promis
   );
 
   const { subscription } = await stripe.checkout.sessions.retrieve(sessionId);
-  const { items } = await stripe.subscriptions.retrieve(subscription as string);
   const price = config.plans.priceForPlan(large.id, 'test') as string;
-  await stripe.subscriptions.update(subscription as string, {
-    items: [{ id: String(items.data[0]?.id), price }],
-    proration_behavior: 'none',
-  });
+  await changePrice(stripe, subscription as string, price, 'none');
   await waitUntil(`the key has the limits of ${large.id}`, async () => {
     const who = await call(key, '/whoami');
     return (who.body.plan as { id: string } | undefined)?.id === large.id;
@@ -254,7 +247,7 @@ async function liveThrough(tollgate: Tollgate, small: Plan, large: Plan): Promis
 async function cancelSubscription({ config }: Tollgate, sessionId: string): Promise<void> {
   const stripe = createStripe(config.stripe as StripeConfig);
   const { subscription } = await stripe.checkout.sessions.retrieve(sessionId);
-  const { status } = await stripe.subscriptions.cancel(subscription as string);
+  const status = await cancelNow(stripe, subscription as string);
   check(status === 'canceled', 'Stripe cancels the subscription');
 }
 
@@ -266,27 +259,6 @@ async function control({ sandbox }: Tollgate, path: string, body: object): Promi
   const answer = await request(`${sandbox?.url}/_sandbox/${path}`, { json: body });
   check(answer.status === 200, `the sandbox does ${path.replace(/cs_test_\w+/, '…')}`, answer);
   return answer.body;
-}
-
-type Answer = { status: number; headers: Headers; body: Record<string, unknown>; text: string };
-
-async function request(
-  url: string,
-  options: { method?: string; headers?: Record<string, string>; json?: object } = {},
-): Promise<Answer> {
-  const response = await fetch(url, {
-    method: options.method ?? (options.json ? 'POST' : 'GET'),
-    headers: { ...(options.json ? { 'Content-Type': 'application/json' } : {}), ...options.headers },
-    ...(options.json ? { body: JSON.stringify(options.json) } : {}),
-  });
-  const text = await response.text();
-  const isJson = /json/.test(response.headers.get('content-type') ?? '');
-  return {
-    status: response.status,
-    headers: response.headers,
-    body: isJson ? JSON.parse(text) : {},
-    text: text.trim(),
-  };
 }
 
 function say(line: string): void {

@@ -113,6 +113,7 @@ function toJson(event: Omit<EventRecord, 'payload'>): Record<string, string | nu
     error: event.error,
     created_at: new Date(event.createdAt).toISOString(),
     received_at: new Date(event.receivedAt).toISOString(),
+    request_id: event.requestId,
     next_attempt_at: event.status === 'pending' ? new Date(event.nextAttemptAt).toISOString() : null,
   };
 }

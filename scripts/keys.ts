@@ -4,11 +4,15 @@ import { accessOf } from '../shared/access.ts';
 import { isAddressOrRange } from '../shared/address-ranges.ts';
 import type { Config } from '../shared/config.ts';
 import type { Mode } from '../shared/keys.ts';
+import { planOfKey } from '../shared/plans.ts';
+import { quotaSchema, typedWindows, typedWindowsSchema } from '../shared/windows.ts';
 import { actor, duration, fail, print, run, table, withKeystore } from './command.ts';
 
 const HOUR_MS = 3_600_000;
 
-const program = new Command('keys').description('Create, find, revoke and rotate API keys.');
+const program = new Command('keys').description(
+  'Create, find, suspend, revoke and rotate API keys, and set their limits.',
+);
 program
   .command('create')
   .description('Make a key that no purchase stands behind. It is printed once.')
@@ -56,6 +60,33 @@ program
   .option('--any', 'from any address again')
   .option('--json', 'print JSON')
   .action(allow);
+program
+  .command('suspend <id>')
+  .description('Suspend a key, everywhere within a second, until it is resumed.')
+  .option('--note <text>', 'why, for yourself')
+  .option('--json', 'print JSON')
+  .action(suspend);
+program
+  .command('resume <id>')
+  .description('Lift a suspension.')
+  .option('--json', 'print JSON')
+  .action(resume);
+program
+  .command('limits <id>')
+  .description("Give a key limits of its own in place of the plan's, everywhere within a second.")
+  .option('--limits <windows>', 'such as "10 per second, 600 per minute"; the plan\'s when not said')
+  .option(
+    '--quota <requests>',
+    "in what the plan's quota is for, or else in a month; the plan's when not said",
+  )
+  .option('--plan', "the plan's limits and quota again")
+  .option('--json', 'print JSON')
+  .action(limits);
+program
+  .command('note <id> [text]')
+  .description('Note on a key what to recognise it by; without a text, nothing.')
+  .option('--json', 'print JSON')
+  .action(note);
 await run(program);
 
 type Json = { json?: boolean };
@@ -104,7 +135,7 @@ async function list(options: Json & { plan?: string; find?: string; limit: numbe
     else if (keys.length === 0) console.log('No keys.');
     else {
       table(
-        ['KEY ID', 'ENDS IN', 'STATE', 'PLAN', 'CUSTOMER', 'THIS MONTH', 'CREATED', 'FROM'],
+        ['KEY ID', 'ENDS IN', 'STATE', 'PLAN', 'CUSTOMER', 'THIS MONTH', 'CREATED', 'LIMITS', 'FROM'],
         keys.map((key) => [
           key.id,
           `…${key.lastFour}`,
@@ -113,6 +144,7 @@ async function list(options: Json & { plan?: string; find?: string; limit: numbe
           key.email ?? key.name ?? '-',
           key.usedThisMonth.toLocaleString('en'),
           day(key.createdAt),
+          limitsText(key, config),
           key.allowedAddresses?.join(' ') ?? 'anywhere',
         ]),
       );
@@ -199,6 +231,84 @@ async function allow(id: string, addresses: string[], options: Json & { any?: bo
   });
 }
 
+async function suspend(id: string, options: Json & { note?: string }): Promise<void> {
+  const { note = null } = options;
+  await withKeystore(async (keystore) => {
+    const outcome = await keystore.suspendKey({ id, note, actor });
+    failUnlessDone(id, outcome);
+    if (options.json) print({ key_id: id, outcome });
+    else if (outcome === 'already_suspended') console.log(`Key ${id} was suspended before.`);
+    else console.log(`Key ${id} is suspended. Lift that with: npm run keys -- resume ${id}`);
+  });
+}
+
+async function resume(id: string, options: Json): Promise<void> {
+  await withKeystore(async (keystore) => {
+    const outcome = await keystore.resumeKey({ id, actor });
+    failUnlessDone(id, outcome);
+    if (options.json) print({ key_id: id, outcome });
+    else if (outcome === 'not_suspended') console.log(`Key ${id} was not suspended by you.`);
+    else console.log(`Key ${id} is no longer suspended.`);
+  });
+}
+
+async function limits(
+  id: string,
+  options: Json & { limits?: string; quota?: string; plan?: boolean },
+): Promise<void> {
+  const given = options.limits !== undefined || options.quota !== undefined;
+  if (given === (options.plan ?? false))
+    fail('Say --limits "600 per minute", --quota 50000 or both, or else --plan.');
+  const windows = typedWindowsSchema.safeParse(options.limits ?? '');
+  if (!windows.success) fail(`--limits ${windows.error.issues[0]?.message}.`);
+  const quota = options.quota === undefined ? null : Number(options.quota);
+  if (quota !== null && !quotaSchema.safeParse(quota).success) fail('--quota is a whole number from 1.');
+  await withKeystore(async (keystore, config) => {
+    failUnlessDone(
+      id,
+      await keystore.overrideLimits({ id, override: { limits: windows.data, quota }, actor }),
+    );
+    const key = (await keystore.findKey(id)) as KeyRecord;
+    if (options.json) print({ key_id: id, ...limitsJson(key, config) });
+    else console.log(`Key ${id} has ${limitsText(key, config)}.`);
+  });
+}
+
+async function note(id: string, text: string | undefined, options: Json): Promise<void> {
+  await withKeystore(async (keystore) => {
+    const name = text || null;
+    failUnlessDone(id, await keystore.nameKey({ id, name, actor }));
+    if (options.json) print({ key_id: id, name });
+    else console.log(name === null ? `Nothing is noted on key ${id}.` : `Noted on key ${id}: ${name}`);
+  });
+}
+
+function failUnlessDone(id: string, outcome: string): void {
+  if (outcome === 'not_found') fail(`There is no key with the id "${id}".`);
+  if (outcome === 'revoked') fail(`Key ${id} is revoked, and nothing brings it back.`);
+}
+
+/** The limits that count for a key, and which of them are its own. */
+function limitsJson(key: KeyRecord, config: Config) {
+  const sold = config.plans.plan(key.planId);
+  const plan = sold && planOfKey(sold, key);
+  return {
+    limits: plan ? typedWindows(plan.limits).join(', ') : null,
+    quota: plan?.quota ?? null,
+    override_limits: key.override?.limits ? typedWindows(key.override.limits).join(', ') : null,
+    override_quota: key.override?.quota ?? null,
+  };
+}
+
+function limitsText(key: KeyRecord, config: Config): string {
+  const { limits, quota } = limitsJson(key, config);
+  const own = (is: unknown) => (is ? ' (its own)' : '');
+  return [
+    limits ? `${limits}${own(key.override?.limits)}` : 'no rate limit',
+    quota === null ? 'no quota' : `quota ${quota}${own(key.override?.quota)}`,
+  ].join(', ');
+}
+
 function stateOf(key: KeyRecord, config: Config): string {
   return accessOf(key, key.subscription, config.plans.plan(key.planId) ?? {}, Date.now()).state;
 }
@@ -221,8 +331,11 @@ function toJson(key: KeyRecord, config: Config): Record<string, string | number 
     current_period_end: key.subscription?.currentPeriodEnd ? time(key.subscription.currentPeriodEnd) : null,
     purchase: key.purchaseId,
     quantity: key.quantity,
+    suspended_at: key.suspendedAt && time(key.suspendedAt),
+    suspended_note: key.suspendedNote,
     disputed_since: key.disputedSince && time(key.disputedSince),
     used_this_month: key.usedThisMonth,
+    ...limitsJson(key, config),
     allowed_addresses: key.allowedAddresses?.join(' ') ?? null,
     first_used_at: key.firstUsedAt && time(key.firstUsedAt),
     created_at: time(key.createdAt),

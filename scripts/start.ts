@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { namesOf } from '../gateway/routes/routes-file.ts';
-import { type Config, sqlitePath } from '../shared/config.ts';
+import type { Config } from '../shared/config.ts';
+import { keystoreName } from '../shared/keystore-url.ts';
 import { createLogger, logFile } from '../shared/log.ts';
 import { runService } from '../shared/service.ts';
 import { startTollgate, type Tollgate } from './compose.ts';
@@ -32,7 +33,7 @@ function banner({ config, billing, gateway, sandbox, upstreamUrl, routes }: Toll
   const rows: [string, string][] = [
     ['Pricing page', `${config.publicBillingUrl}/`],
     ['Gateway', config.publicGatewayUrl],
-    ['Metrics', `${gateway.internalUrl}/metrics`],
+    ['Metrics', `${gateway.internalUrl}/metrics, ${billing.internalUrl}/metrics`],
     [
       'Stripe',
       sandbox
@@ -42,7 +43,7 @@ function banner({ config, billing, gateway, sandbox, upstreamUrl, routes }: Toll
     routes === null
       ? ['Upstream', config.upstreamUrl ?? `built-in demo API at ${upstreamUrl} (UPSTREAM_URL is unset)`]
       : ['Routes', `${namesOf(routes)} (${config.routesFile})`],
-    ['Keystore', sqlitePath(config.keystoreUrl)],
+    ['Keystore', keystoreName(config.keystoreUrl)],
     ...(config.serverSecretFile ? [['Server secret', config.serverSecretFile] as [string, string]] : []),
     ['Logs', config.production ? 'standard output' : logPath(config)],
   ];
