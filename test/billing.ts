@@ -1,20 +1,23 @@
 import { resolve } from 'node:path';
-import Database from 'better-sqlite3';
+import { Registry } from 'prom-client';
 import Stripe from 'stripe';
 import { type BillingServer, startBilling } from '../billing/server.ts';
 import { ensurePrice } from '../billing/stripe-catalogue.ts';
 import type { Keystore } from '../keystore/keystore.ts';
+import { licensingRoutes } from '../licensing/routes.ts';
 import { type Sandbox, startSandbox } from '../sandbox/server.ts';
 import { freePort } from '../scripts/free-port.ts';
-import { type Config, loadConfig, sqlitePath } from '../shared/config.ts';
+import { type Config, loadConfig } from '../shared/config.ts';
 import { createLogger } from '../shared/log.ts';
 import { newKeystoreUrl, openTestKeystore, SERVER_SECRET } from './keystores.ts';
+import { rawQuery } from './raw-sql.ts';
 
 /** Billing on a new keystore with a sandbox of its own, which delivers its webhooks to it. */
 export type BillingUnderTest = {
   url: string;
   /** Of billing as it was started last. */
   readonly config: Config;
+  readonly internalUrl: string;
   keystore: Keystore;
   keystoreUrl: string;
   sandbox: Sandbox;
@@ -35,6 +38,8 @@ export type BillingUnderTest = {
   openCheckout(plan: string, more?: object): Promise<{ sessionId: string; purchaseId: string; url: string }>;
   /** Pays a session at the sandbox. */
   pay(sessionId: string, card?: string): Promise<void>;
+  /** A session of the plan `pro` that was opened at Stripe, as a Payment Link does it, and paid. Its id. */
+  paidSession(): Promise<string>;
   /** `openCheckout` and `pay` in one. */
   buy(plan: string): Promise<string>;
   /** Stops billing and starts it again on the same keystore and sandbox. */
@@ -55,11 +60,12 @@ export async function startBillingUnderTest(env: Record<string, string> = {}): P
     telemetry: false,
     maxNetworkRetries: 0,
   });
-  const keystoreUrl = newKeystoreUrl();
+  const keystoreUrl = env.KEYSTORE_URL ?? newKeystoreUrl();
   const variables = {
     KEYSTORE_URL: keystoreUrl,
     TOLLGATE_SECRET: SERVER_SECRET,
     BILLING_PORT: String(port),
+    BILLING_INTERNAL_PORT: '0',
     STRIPE_SECRET_KEY: secretKey,
     STRIPE_WEBHOOK_SECRET: webhookSecret,
     STRIPE_API_BASE: sandbox.url,
@@ -81,12 +87,20 @@ export async function startBillingUnderTest(env: Record<string, string> = {}): P
     revealTtlMs: config.revealTtlMs,
     mails: config.mail !== null,
   });
-  let billing: BillingServer | null = await startBilling({ config, keystore, log, reconciles: false });
+  const start = async () => {
+    const registry = new Registry();
+    const beside = await licensingRoutes({ config, keystore, log, registry });
+    return startBilling({ config, keystore, log, registry, reconciles: false, ...(beside && { beside }) });
+  };
+  let billing: BillingServer | null = await start();
 
   const test: BillingUnderTest = {
     url: billing.url,
     get config() {
       return config;
+    },
+    get internalUrl() {
+      return billing?.internalUrl ?? '';
     },
     keystore,
     keystoreUrl,
@@ -96,9 +110,7 @@ export async function startBillingUnderTest(env: Record<string, string> = {}): P
     prices,
     environment,
     async expireLeases() {
-      const raw = new Database(sqlitePath(keystoreUrl), { timeout: 5000 });
-      raw.exec('update events set leased_until = 0 where leased_until is not null');
-      raw.close();
+      await rawQuery(keystoreUrl, 'update events set leased_until = 0 where leased_until is not null');
     },
     logLines,
     async control(path, body = {}) {
@@ -125,6 +137,15 @@ export async function startBillingUnderTest(env: Record<string, string> = {}): P
     async pay(sessionId, card = 'success') {
       await test.control(`/checkout/sessions/${sessionId}/pay`, { card });
     },
+    async paidSession() {
+      const session = await stripe.checkout.sessions.create({
+        mode: 'subscription',
+        line_items: [{ price: prices.pro as string, quantity: 1 }],
+        success_url: `${test.url}/billing/success?session_id={CHECKOUT_SESSION_ID}`,
+      });
+      await test.pay(session.id);
+      return session.id;
+    },
     async buy(plan) {
       const { sessionId } = await test.openCheckout(plan);
       await test.pay(sessionId);
@@ -133,7 +154,7 @@ export async function startBillingUnderTest(env: Record<string, string> = {}): P
     async restart(more = {}) {
       await billing?.close();
       config = loadConfig({ ...environment, ...more }, 'all');
-      billing = await startBilling({ config, keystore, log, reconciles: false });
+      billing = await start();
       // A client that kept its connection open finds out here that it is gone.
       await fetch(`${test.url}/billing/plans`).catch(() => undefined);
     },

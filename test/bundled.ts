@@ -5,7 +5,7 @@ import { temporaryFolder } from './keystores.ts';
 
 const ROOT = join(import.meta.dirname, '..');
 /** They bring compiled code, or are what a test lays hands on: they stay where they are. */
-const OUTSIDE = ['argon2', 'better-sqlite3'];
+const OUTSIDE = ['@node-rs/argon2', 'better-sqlite3'];
 
 /**
  * A program of the project with all that it imports in one file, which starts in less than half of the time: for a test that

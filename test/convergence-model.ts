@@ -18,7 +18,7 @@ export type AtStripe = {
   now: number;
   sessions: readonly Stripe.Checkout.Session[];
   /** By session: what it sold. */
-  lines: ReadonlyMap<string, readonly { price: string; quantity: number }[]>;
+  lines: ReadonlyMap<string, readonly { price: string; quantity: number; total: number }[]>;
   customers: readonly Stripe.Customer[];
   subscriptions: readonly Stripe.Subscription[];
   invoices: readonly Stripe.Invoice[];
@@ -237,7 +237,7 @@ function bestPlan(
   return plan === undefined ? undefined : { plan, quantity: quantities.get(plan) as number };
 }
 
-function chargesOf(stripe: AtStripe, invoice: Stripe.Invoice): Stripe.Charge[] {
+export function chargesOf(stripe: AtStripe, invoice: Stripe.Invoice): Stripe.Charge[] {
   const intents = stripe.invoicePayments
     .filter((payment) => payment.invoice === invoice.id)
     .map((payment) => payment.payment.payment_intent);

@@ -15,6 +15,9 @@ export type PlanTerms = {
   access?: Record<string, string>;
 };
 
+/** For how many devices each plan is a licence; of one that is sold by unit, each. */
+export const DEVICES = 2;
+
 /** From small to large: of several in one subscription, the last counts. */
 export const PLANS: Readonly<Record<string, PlanTerms>> = {
   free: { amount: 0, per: 'month' },
@@ -48,6 +51,7 @@ export function writePlanFile(): string {
       name: id,
       price: { amount: plan.amount, currency: 'usd', per: plan.per },
       limits: [{ requests: 10, per: 'second' }],
+      devices: DEVICES,
       ...(plan.perUnit ? { per_unit: true } : {}),
       ...(plan.graceDays === undefined ? {} : { grace_days: plan.graceDays }),
       ...(plan.trial ? { trial: plan.trial } : {}),

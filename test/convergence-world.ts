@@ -1,7 +1,4 @@
-import { randomInt } from 'node:crypto';
-import { createServer } from 'node:net';
 import { setTimeout as pause } from 'node:timers/promises';
-import Database from 'better-sqlite3';
 import Stripe from 'stripe';
 import { InboxWorker } from '../billing/inbox-worker.ts';
 import { type ReconcileReport, reconcile } from '../billing/reconcile.ts';
@@ -11,12 +8,14 @@ import { createStripe } from '../billing/stripe-client.ts';
 import { EVENT_KINDS } from '../billing/stripe-events.ts';
 import type { Keystore } from '../keystore/keystore.ts';
 import { type Sandbox, startSandbox } from '../sandbox/server.ts';
-import { type Config, loadConfig, sqlitePath } from '../shared/config.ts';
+import { freePort } from '../scripts/free-port.ts';
+import { type Config, loadConfig } from '../shared/config.ts';
 import { createLogger } from '../shared/log.ts';
 import type { AtStripe } from './convergence-model.ts';
 import { otherPrices, writePlanFile } from './convergence-plans.ts';
 import { newKeystoreUrl, openTestKeystore, SERVER_SECRET } from './keystores.ts';
 import { type RunningProgram, startProgramUntil } from './processes.ts';
+import { rawQuery } from './raw-sql.ts';
 
 /** Two billing processes on one keystore, each with a webhook endpoint of its own at one sandbox. */
 export type ConvergenceWorld = Awaited<ReturnType<typeof startWorld>>;
@@ -61,6 +60,7 @@ export async function startWorld() {
     TOLLGATE_SECRET: SERVER_SECRET,
     STRIPE_SECRET_KEY: SECRET_KEY,
     STRIPE_API_BASE: sandbox.url,
+    BILLING_INTERNAL_PORT: '0',
     PLANS_FILE: writePlanFile(),
     PUBLIC_BILLING_URL: 'https://buy.example.com',
     KEY_HASH: `m=${KEY_HASH.memoryKib},t=${KEY_HASH.passes},p=${KEY_HASH.lanes}`,
@@ -81,7 +81,7 @@ export async function startWorld() {
 
   const processes: Process[] = [];
   for (let n = 0; n < 2; n++) {
-    const port = await lastingPort();
+    const port = await freePort();
     const url = `http://127.0.0.1:${port}`;
     const endpoint = await stripe.webhookEndpoints.create({
       url: `${url}/billing/webhook`,
@@ -181,7 +181,7 @@ export async function startWorld() {
       world.kills += 1;
       process.starting = (async () => {
         await program.stop('SIGKILL');
-        expireLeases(keystoreUrl, program.child.pid!);
+        await expireLeases(keystoreUrl, program.child.pid!);
         if (comesBack) await start(process);
       })();
       await process.starting;
@@ -208,7 +208,7 @@ export async function startWorld() {
         if (pending === 0) return;
         if (pending !== before) patience = performance.now() + 60_000;
         else if (performance.now() > patience)
-          throw new Error(`The inbox is not worked off:\n${waiting(keystoreUrl)}`);
+          throw new Error(`The inbox is not worked off:\n${await waiting(keystoreUrl)}`);
         before = pending;
         await pause(10);
       }
@@ -246,12 +246,16 @@ export async function startWorld() {
         list.autoPagingToArray({ limit: 10_000 });
       const page = { limit: 100 };
       const sessions = await all(stripe.checkout.sessions.list(page));
-      const lines = new Map<string, { price: string; quantity: number }[]>();
+      const lines = new Map<string, { price: string; quantity: number; total: number }[]>();
       for (const { id } of sessions) {
         const items = await stripe.checkout.sessions.listLineItems(id);
         lines.set(
           id,
-          items.data.map((item) => ({ price: item.price!.id, quantity: item.quantity! })),
+          items.data.map((item) => ({
+            price: item.price!.id,
+            quantity: item.quantity!,
+            total: item.amount_total,
+          })),
         );
       }
       const clock = (await (await fetch(`${sandbox.url}/_sandbox/clock`)).json()) as { now: number };
@@ -309,36 +313,16 @@ export async function startWorld() {
   return world;
 }
 
-/** A port that nobody is given by chance while the process it belongs to is down: below those the system hands out. */
-async function lastingPort(): Promise<number> {
-  for (;;) {
-    const port = 15_000 + randomInt(15_000);
-    const server = createServer();
-    const isFree = await new Promise<boolean>((resolve) => {
-      server.once('error', () => resolve(false));
-      server.listen(port, '127.0.0.1', () => resolve(true));
-    });
-    if (!isFree) continue;
-    await new Promise((resolve) => server.close(resolve));
-    return port;
-  }
-}
-
 /** Makes the leases of a killed process run out at once; the other process keeps its own. */
-function expireLeases(keystoreUrl: string, pid: number): void {
-  const raw = new Database(sqlitePath(keystoreUrl), { timeout: 5000 });
-  raw.prepare("update events set leased_until = 0 where leased_by like '%:' || ? || ':%'").run(String(pid));
-  raw.close();
+async function expireLeases(keystoreUrl: string, pid: number): Promise<void> {
+  await rawQuery(keystoreUrl, `update events set leased_until = 0 where leased_by like '%:${pid}:%'`);
 }
 
 /** What waits in the inbox, a line each. */
-function waiting(keystoreUrl: string): string {
-  const raw = new Database(sqlitePath(keystoreUrl), { timeout: 5000 });
-  const rows = raw
-    .prepare(
-      "select id, type, object_id, attempts, next_attempt_at, leased_by, leased_until, error from events where status = 'pending'",
-    )
-    .all();
-  raw.close();
+async function waiting(keystoreUrl: string): Promise<string> {
+  const rows = await rawQuery(
+    keystoreUrl,
+    "select id, type, object_id, attempts, next_attempt_at, leased_by, leased_until, error from events where status = 'pending'",
+  );
   return rows.map((row) => JSON.stringify(row)).join('\n');
 }

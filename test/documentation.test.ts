@@ -1,8 +1,11 @@
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { EVENT_KINDS } from '../billing/stripe-events.ts';
 import { variables } from '../shared/config-variables.ts';
+import { loadPlans } from '../shared/plans.ts';
 import { PROBLEM_STATUSES } from '../shared/problems.ts';
+import { temporaryFolder } from './keystores.ts';
 
 const readme = readFileSync('README.md', 'utf8');
 const example = readFileSync('.env.example', 'utf8');
@@ -11,7 +14,9 @@ const SECRET_FILES = [
   'STRIPE_WEBHOOK_SECRET',
   'TOLLGATE_SECRET',
   'KEYSTORE_URL',
+  'REDIS_URL',
   'SMTP_URL',
+  'LICENSING_KEYS',
 ];
 const PLAN_VARIABLES = [
   'STRIPE_PRICE_MAP',
@@ -51,7 +56,7 @@ it.each(Object.entries(PROBLEM_STATUSES))(
 
 it('the README names no command that package.json does not have', () => {
   const { scripts } = JSON.parse(readFileSync('package.json', 'utf8')) as { scripts: Record<string, string> };
-  const named = [...readme.matchAll(/npm run ([a-z-]+)/g)].map((match) => match[1] as string);
+  const named = [...readme.matchAll(/npm run ([a-z:-]+)/g)].map((match) => match[1] as string);
   expect(named.length).toBeGreaterThan(5);
   for (const name of named) expect(scripts, name).toHaveProperty(name);
 });
@@ -60,4 +65,24 @@ it('the README names every event that the webhook endpoint needs, and no other',
   const [, list = ''] = /^- Events:\n([\s\S]*?)\n\n/m.exec(readme) ?? [];
   const named = [...list.matchAll(/`([a-z_.]+)`/g)].map(([, type]) => type);
   expect(named.sort()).toEqual(Object.keys(EVENT_KINDS).sort());
+});
+
+it('the plans of docs/licences.md are ones', () => {
+  const [, yaml = ''] = /```yaml\n([\s\S]*?)```/.exec(readFileSync('docs/licences.md', 'utf8')) ?? [];
+  const file = join(temporaryFolder(), 'plans.yaml');
+  writeFileSync(file, yaml);
+  const { catalogue, problems } = loadPlans({}, file, true);
+  expect(problems).toEqual([]);
+  expect(catalogue.plan('pro')).toMatchObject({
+    features: ['export', 'projects'],
+    featureValues: { projects: 10 },
+    licence: {
+      devices: 3,
+      freeAfterMs: null,
+      trialDays: 14,
+      tokenTtlMs: 86_400_000,
+      offlineGraceMs: 259_200_000,
+    },
+  });
+  expect(catalogue.plan('team')?.licence).toMatchObject({ devices: 10, freeAfterMs: 900_000 });
 });

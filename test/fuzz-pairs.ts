@@ -12,7 +12,10 @@ const NOW = Date.now();
 
 type Side = { gateway: TestGateway; upstream: FuzzUpstream };
 
-/** The same gateway twice, with the fast lane and without it, each with an upstream of its own. */
+/**
+ * The same gateway twice, each with an upstream of its own: with the fast lane and links to the upstream, and with nothing but
+ * `node:http` and undici.
+ */
 export type Pair = { without: Side; with: Side };
 
 export type Difference = { fuzzCase: FuzzCase; without: FuzzSight; with: FuzzSight };
@@ -32,7 +35,8 @@ export async function startPairs(count: number): Promise<{ pairs: Pair[]; keys: 
       env: { FAST_LANE },
       log: createLogger({ level: 'silent' }),
       routes: [{ ...route, upstream: upstreamSpec }],
-      listenerLimits: { ...LISTENER_LIMITS, checkMs: FUZZ_CHECK_MS },
+      listenerLimits: { ...LISTENER_LIMITS, checkMs: FUZZ_CHECK_MS, gatherMs: FUZZ_CHECK_MS },
+      overLinks: FAST_LANE === 'on' && { otherwiseMs: 0 },
       // Time stands still, so that limits on wrong keys do not end at one side before the other.
       now: () => NOW,
     });

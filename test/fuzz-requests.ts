@@ -181,7 +181,7 @@ function request(random: FuzzRandom, keys: readonly string[], odd: boolean): str
 export function bodyText(random: FuzzRandom): string {
   const length = random.chance(0.9)
     ? random.integer(80)
-    : random.pick([1, 1000, 8000, 16_384, 20_000, 70_000]);
+    : random.pick([1, 1000, 8000, 16_384, 20_000, 70_000, 200_000]);
   const text = random.pick(['{"a":1}', 'x', '\r\n\r\n', 'GET / HTTP/1.1\r\n', '\0\xff\x80', '0\r\n\r\n']);
   return text.repeat(Math.ceil(length / text.length)).slice(0, length);
 }

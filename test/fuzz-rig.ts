@@ -216,7 +216,7 @@ function withoutIds(request: string): string {
   const plain = request.replace(UUID, 'ID').replace(/(\r\nhost: 127\.0\.0\.1):\d+/i, '$1');
   const end = plain.indexOf('\r\n\r\n') + 4;
   if (!/\r\ntransfer-encoding: chunked/i.test(plain.slice(0, end))) return plain;
-  return `${plain.slice(0, end)}${chunkedBody(plain, end)?.text ?? plain.slice(end)}`;
+  return `${plain.slice(0, end)}${chunkedBody(plain, end)?.text ?? unchunked(plain.slice(end))}`;
 }
 
 /** What a client got, without what differs from one time to the next, and without where chunks were cut. */

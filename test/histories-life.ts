@@ -14,6 +14,8 @@ export class Life {
   readonly sessions: string[] = [];
   /** Keys that the operator switched off. */
   readonly switchedOff = new Set<string>();
+  /** First keys of chains that the operator suspended. */
+  readonly suspended = new Set<string>();
   /** Which key follows which. */
   readonly successors = new Map<string, string>();
   /** How often the key of a session was shown. */
@@ -267,6 +269,20 @@ export class Life {
         if (!key) return undefined;
         const outcome = await keystore.revokeKey({ id: key, reason: 'operator', actor: 'operator' });
         this.switchedOff.add(key);
+        return `${key} ${outcome}`;
+      }
+      case 'suspend':
+      case 'lift': {
+        const key = await this.#key(step);
+        if (!key) return undefined;
+        const { rootId } = (await keystore.findKey(key))!;
+        if (step.do === 'suspend') {
+          const outcome = await keystore.suspendKey({ id: key, note: null, actor: 'operator' });
+          if (outcome === 'suspended') this.suspended.add(rootId);
+          return `${key} ${outcome}`;
+        }
+        const outcome = await keystore.resumeKey({ id: key, actor: 'operator' });
+        if (outcome === 'resumed') this.suspended.delete(rootId);
         return `${key} ${outcome}`;
       }
       case 'nothing':

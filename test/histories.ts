@@ -33,7 +33,7 @@ export type Step = { pick: number } & (
   | { do: 'resume'; onlyOnSuccess: boolean }
   | { do: 'pause_collection'; behavior: 'void' | 'mark_uncollectible' | 'keep_as_draft' | 'off' }
   | { do: 'end_trial' | 'extend_trial' | 'new_anchor' | 'change_email' | 'delete_customer' | 'expire' }
-  | { do: 'visit' | 'claim' | 'revoke' }
+  | { do: 'visit' | 'claim' | 'revoke' | 'suspend' | 'lift' }
   | { do: 'rotate'; overlap: boolean }
   | { do: 'nothing' }
 );
@@ -180,6 +180,7 @@ const episode = fc.oneof(
   { weight: 3, arbitrary: inRow(rotate, fc.oneof(refundAll, inRow(dispute, maybe(closeDispute)))) },
   { weight: 2, arbitrary: inRow(step({ do: 'revoke' }), maybe(rotate)) },
   { weight: 1, arbitrary: inRow(refundAll, nothing, rotate) },
+  { weight: 2, arbitrary: inRow(step({ do: 'suspend' }), maybe(rotate), maybe(step({ do: 'lift' }))) },
   { weight: 1, arbitrary: step({ do: 'change_email' }) },
   { weight: 1, arbitrary: fc.oneof(step({ do: 'delete_customer' }), step({ do: 'expire' })) },
   { weight: 2, arbitrary: nothing },

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Keystore, type KeystoreOptions, openKeystore } from '../keystore/keystore.ts';
 import { createLogger } from '../shared/log.ts';
+import { newPostgresUrl } from './services.ts';
 
 export const SERVER_SECRET = 'c2VydmVyIHNlY3JldCBvZiB0aGUgdGVzdHMgb25seQ==';
 
@@ -11,8 +12,13 @@ export function temporaryFolder(): string {
   return mkdtempSync(join(tmpdir(), 'tollgate-test-'));
 }
 
-/** The address of a keystore file that does not exist yet. */
+/** The address of a keystore that does not exist yet, on the database that this run is about. */
 export function newKeystoreUrl(): string {
+  return process.env.TEST_KEYSTORE === 'postgres' ? newPostgresUrl() : newSqliteUrl();
+}
+
+/** The address of a keystore file that does not exist yet. */
+export function newSqliteUrl(): string {
   return `sqlite:${join(temporaryFolder(), 'keystore.sqlite')}`;
 }
 

@@ -1,8 +1,8 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, expect, it, vi } from 'vitest';
-import { sqlitePath } from '../shared/config.ts';
 import { mintKey } from '../shared/keys.ts';
+import { sqlitePath } from '../shared/keystore-url.ts';
 import { newKeystoreUrl } from './keystores.ts';
 import { controlSandbox, startTollgateUnderTest } from './tollgate.ts';
 
@@ -27,7 +27,7 @@ it('a whole run with everything that can go wrong leaves no secret in logs, at S
       body: typeof body === 'string' ? body : JSON.stringify(body),
     });
 
-  // Three purchases: claimed, left sealed, and one whose debit fails.
+  // Three purchases on the pricing page: claimed, left sealed, and one whose debit fails.
   const keys: string[] = [];
   for (const [card, claims] of [
     ['success', true],
@@ -56,7 +56,30 @@ it('a whole run with everything that can go wrong leaves no secret in logs, at S
     await fetch(`${billing.url}/billing/success/${sessionId}`);
     await fetch(`${billing.url}/billing/success%3Fsession_id%3D${sessionId}`);
   }
-  expect(keys).toHaveLength(1);
+
+  // Two that a program began: claimed by it, and left. Its token is presented rightly, wrongly and in the wrong place.
+  for (const claims of [true, false]) {
+    const { purchase_id, checkout_url, claim_token } = (await (
+      await post('/billing/purchases', { plan: 'pro' }, { 'Idempotency-Key': crypto.randomUUID() })
+    ).json()) as Record<string, string>;
+    const sessionId = /cs_test_[0-9A-Za-z]+/.exec(checkout_url!)![0];
+    secrets.add(claim_token!).add(claim_token!.slice(4)).add(sessionId);
+    await controlSandbox(sandbox!.url, `/checkout/sessions/${sessionId}/pay`, { card: 'success' });
+    const path = `/billing/purchases/${purchase_id}`;
+    const headers = { Authorization: `Bearer ${claim_token}` };
+    await fetch(`${billing.url}${path}`, { headers });
+    for (let i = 0; claims && i < 2; i++) {
+      const { key } = (await (await post(`${path}/claim`, {}, headers)).json()) as { key?: string };
+      if (key) keys.push(key);
+    }
+    await fetch(`${billing.url}/billing/purchases/${claim_token}?token=${claim_token}`, {
+      headers: { Authorization: claim_token! },
+    });
+    await post(`${path}/claim/${claim_token}`, { claim_token }, { 'X-API-Key': claim_token! });
+    await fetch(`${gateway.url}/v1/${claim_token}`, { headers });
+    await post('/billing/purchases', { plan: claim_token }, { 'Idempotency-Key': claim_token! });
+  }
+  expect(keys).toHaveLength(2);
   const stranger = mintKey('tg', 'test').plaintext;
   for (const key of [...keys, stranger]) secrets.add(key).add(key.slice(8 + 12, 8 + 12 + 32));
 
@@ -80,9 +103,8 @@ it('a whole run with everything that can go wrong leaves no secret in logs, at S
   await controlSandbox(sandbox!.url, '/faults', { status: 500, count: 3 });
   await post('/billing/create-checkout-session', { plan: 'pro' });
   await controlSandbox(sandbox!.url, '/faults/clear');
-  await vi.waitFor(
-    async () => expect(await tollgate.keystore.inboxDepth()).toEqual({ pending: 0, failed: 0 }),
-    20_000,
+  await vi.waitFor(async () =>
+    expect(await tollgate.keystore.inboxDepth()).toEqual({ pending: 0, failed: 0 }),
   );
 
   const logs = tollgate.logLines.join('');
@@ -109,6 +131,7 @@ it('a whole run with everything that can go wrong leaves no secret in logs, at S
   );
   expect(atStripe).toContain('tollgate_plan');
   for (const key of keys) expect(atStripe).not.toContain(key);
+  expect(atStripe).not.toContain('tgc_');
 
   expect(seenUpstream.some((text) => text.includes('x-credential-identifier'))).toBe(true);
   for (const text of seenUpstream) for (const key of keys) expect(text).not.toContain(key);

@@ -4,10 +4,13 @@ import { BaseSequencer, type TestSpecification } from 'vitest/node';
 const LONGEST = [
   'test/killed-at-every-write',
   'test/operator-commands',
+  'test/operator-uses-the-console',
   'test/convergence',
   'test/buyer-manages-the-plan',
   'test/buyer-walks-from-price-to-key',
   'test/killed-while-provisioning',
+  'test/client-command-line',
+  'test/several-workers',
   'test/two-processes-provision-one-session',
   'test/routes-change-while-requests-flow',
   'gateway/situations/pipeline',

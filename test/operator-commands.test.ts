@@ -1,11 +1,45 @@
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync, readdirSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { freePort } from '../scripts/free-port.ts';
 import { parseKey } from '../shared/keys.ts';
+import { sqlitePath } from '../shared/keystore-url.ts';
 import { type BillingUnderTest, startBillingUnderTest } from './billing.ts';
-import { newKeystoreUrl, SERVER_SECRET, temporaryFolder } from './keystores.ts';
-import { runProgram } from './processes.ts';
+import { newKeystoreUrl, newSqliteUrl, SERVER_SECRET, temporaryFolder } from './keystores.ts';
+import { licencePlansFile } from './licences.ts';
+import { runProgram, startProgramUntil } from './processes.ts';
+
+describe('npm run keystore', () => {
+  it('brings it up to date, backs it up, copies it and restores it', async () => {
+    const env = { KEYSTORE_URL: newSqliteUrl(), TOLLGATE_SECRET: SERVER_SECRET };
+    const program = (...args: string[]) => runProgram('scripts/keystore.ts', env, args);
+    expect(await program('migrate')).toEqual({
+      code: 0,
+      output: `${sqlitePath(env.KEYSTORE_URL)} is up to date.\n`,
+    });
+    await runProgram('scripts/keys.ts', env, ['create', '--plan', 'internal', '--mode', 'test']);
+    const file = join(temporaryFolder(), 'backup.sqlite');
+    expect((await program('backup', file)).output).toContain(`was backed up to ${file}.`);
+    expect(await program('backup', file)).toMatchObject({
+      code: 1,
+      output: expect.stringContaining('exists already'),
+    });
+    const to = newSqliteUrl();
+    const copied = await program('copy', '--to', to);
+    expect(copied.output).toMatch(/verifying keys: 1\n[\s\S]*1 key among them; \d+ rows written this time/);
+    expect((await program('copy', '--to', to)).output).toContain('Nothing has changed since the last copy');
+    expect((await program('copy', '--to', 'mysql://x/y')).output).toContain(
+      'begins with sqlite: or postgres://',
+    );
+    const secret = await program('copy', '--to', 'postgres://me:hunter2hunter2@127.0.0.1/x');
+    expect(secret).toMatchObject({ code: 1, output: expect.stringContaining('set KEYSTORE_COPY_TO') });
+    expect(secret.output).not.toContain('hunter2');
+    const restored = await program('restore', file);
+    expect(restored.output).toMatch(/is now as it was when .*\nThe keystore that was there is kept at /);
+    expect((await runProgram('scripts/keys.ts', env, ['list'])).output).toContain('internal');
+  });
+});
 
 describe('npm run keys', () => {
   const env = { KEYSTORE_URL: newKeystoreUrl(), TOLLGATE_SECRET: SERVER_SECRET };
@@ -45,6 +79,41 @@ describe('npm run keys', () => {
       history: [{}, { action: 'key.addresses_allowed', details: { addresses: 'any' } }],
     });
     expect(rotated).toMatchObject({ replaces: made.key_id });
+    expect(await json('suspend', made.key_id, '--note', 'asked for a call')).toEqual({
+      key_id: made.key_id,
+      outcome: 'suspended',
+    });
+    expect((await keys('suspend', made.key_id)).output).toContain('was suspended before');
+    expect(await json('show', rotated.key_id)).toMatchObject({
+      state: 'suspended',
+      reason: 'suspended_by_seller',
+      suspended_note: 'asked for a call',
+    });
+    expect((await keys('resume', made.key_id)).output).toContain('is no longer suspended');
+    expect((await keys('resume', made.key_id)).output).toContain('was not suspended by you');
+    expect((await keys('limits', made.key_id)).code).toBe(1);
+    expect((await keys('limits', made.key_id, '--limits', '600')).output).toContain('"600 per minute"');
+    expect((await keys('limits', made.key_id, '--quota', '0')).output).toContain('whole number from 1');
+    expect(
+      (await keys('limits', made.key_id, '--limits', '600 per minute,9 per second', '--quota', '50')).output,
+    ).toBe(`Key ${made.key_id} has 9 per second, 600 per minute (its own), quota 50 (its own).\n`);
+    expect(await json('show', rotated.key_id)).toMatchObject({
+      limits: '9 per second, 600 per minute',
+      quota: 50,
+      override_limits: '9 per second, 600 per minute',
+      override_quota: 50,
+    });
+    expect((await keys('list')).output).toContain('9 per second, 600 per minute (its own)');
+    expect(await json('limits', rotated.key_id, '--plan')).toMatchObject({
+      override_limits: null,
+      override_quota: null,
+    });
+    expect(await json('note', rotated.key_id, 'for Grace')).toEqual({
+      key_id: rotated.key_id,
+      name: 'for Grace',
+    });
+    expect((await keys('note', rotated.key_id)).output).toContain('Nothing is noted');
+    expect((await keys('suspend', 'nosuchkey000')).output).toContain('There is no key');
     expect(await json('show', rotated.key_id)).toMatchObject({ first_key: made.key_id });
     expect(await json('show', made.key_id)).toMatchObject({
       replaced_by: rotated.key_id,
@@ -82,6 +151,94 @@ describe('npm run keys', () => {
   });
 });
 
+describe('npm run admin', () => {
+  const env = { KEYSTORE_URL: newKeystoreUrl(), TOLLGATE_SECRET: SERVER_SECRET };
+  const admin = (args: string[], input?: string) => runProgram('scripts/admin.ts', env, args, input);
+
+  it('lets somebody in by a password from standard input, lists and disables', async () => {
+    expect((await admin(['list'])).output).toBe('No users, so the console is off.\n');
+    const made = await admin(['create', 'ada'], 'correct horse battery\n');
+    expect(made).toEqual({ code: 0, output: 'ada may sign in at http://127.0.0.1:8011/console\n' });
+    expect(await admin(['create', 'ada'], 'another long password')).toMatchObject({ code: 1 });
+    expect(await admin(['create', 'eve'], 'short\n')).toEqual({
+      code: 1,
+      output: 'A password has 12 to 256 characters. Nothing was changed.\n',
+    });
+    expect((await admin(['create', 'eve'])).code).toBe(1);
+    expect((await admin(['create', '<b>'], 'correct horse battery')).output).toContain('A name is up to 40');
+    expect((await admin(['create', 'eve', 'a password'], '')).output).toContain('too many arguments');
+    expect(JSON.parse((await admin(['list', '--json'])).output)).toEqual([
+      { name: 'ada', created_at: expect.any(String), disabled_at: null, second_factor: false },
+    ]);
+    expect(await admin(['password', 'ada'], 'short\n')).toMatchObject({ code: 1 });
+    expect((await admin(['password', 'ada'], 'another long password\n')).output).toBe(
+      'ada has another password, and is signed out.\n',
+    );
+    expect((await admin(['password', 'eve'], 'another long password\n')).code).toBe(1);
+    expect((await admin(['remove-second-factor', 'ada'])).output).toBe('ada had no second factor.\n');
+    expect((await admin(['remove-second-factor', 'eve'])).code).toBe(1);
+    expect((await admin(['disable', 'ada'])).output).toBe('ada is kept out from now on.\n');
+    expect((await admin(['disable', 'ada'])).output).toBe('ada was disabled before.\n');
+    expect((await admin(['disable', 'eve'])).code).toBe(1);
+    expect((await admin(['list'])).output).toMatch(
+      /^NAME +CREATED +SECOND FACTOR +DISABLED\nada +20.* +no +20/,
+    );
+  });
+});
+
+describe('npm run licences', () => {
+  const signingKeys = join(temporaryFolder(), 'keys.pem');
+  const env = {
+    KEYSTORE_URL: newKeystoreUrl(),
+    TOLLGATE_SECRET: SERVER_SECRET,
+    PLANS_FILE: licencePlansFile(),
+    LICENSING_KEYS_FILE: signingKeys,
+  };
+  const licences = (...args: string[]) =>
+    runProgram('scripts/licences.ts', { ...env, LICENSING_KEYS_FILE: '' }, args);
+
+  it('makes the key that signs, and sees to the devices of a licence that licensing alone serves', async () => {
+    const made = await licences('signing-key');
+    expect(made.output).toMatch(/^-----BEGIN PRIVATE KEY-----\n[\s\S]+-----END PRIVATE KEY-----\n$/);
+    writeFileSync(signingKeys, made.output);
+    const key = JSON.parse(
+      (await runProgram('scripts/keys.ts', env, ['create', '--plan', 'pro', '--mode', 'test', '--json']))
+        .output,
+    ) as { key: string; key_id: string };
+    const port = await freePort();
+    const server = await startProgramUntil(/Licensing listens on/, 'licensing/main.ts', {
+      ...env,
+      LICENSING_PORT: String(port),
+      LICENSING_INTERNAL_PORT: '0',
+    });
+    const ask = (name: string, body: object) =>
+      fetch(`http://127.0.0.1:${port}/licences/${name}`, {
+        method: 'POST',
+        headers: { 'Content-Type': 'application/json', 'X-API-Key': key.key },
+        body: JSON.stringify(body),
+      });
+    const device = { id: 'device-laptop', name: 'Laptop' };
+    expect((await ask('activate', { device })).status).toBe(200);
+    expect((await licences('devices', key.key_id)).output).toMatch(
+      /^1 of 3 devices \(plan pro\)\.\nDEVICE +NAME +ACTIVATED +LAST SEEN\ndevice-laptop +Laptop +20/,
+    );
+    expect((await licences('release', key.key_id, device.id)).output).toContain('is released');
+    expect((await ask('refresh', { device_id: device.id })).status).toBe(409);
+    expect(await licences('release', key.key_id, device.id)).toMatchObject({ code: 1 });
+    expect((await licences('activate', key.key_id, device.id)).output).toBe(
+      'The device device-laptop is active.\n',
+    );
+    expect((await ask('refresh', { device_id: device.id })).status).toBe(200);
+    expect((await licences('attempts', key.key_id)).output).toMatch(
+      /AT .*\n.* refresh +device-laptop +ok +127\.0\.0\.1\n.* refresh +device-laptop +device_not_active .*\n.* activate +device-laptop +ok/,
+    );
+    expect((await fetch(`http://127.0.0.1:${port}/health`)).status).toBe(200);
+    expect((await fetch(`http://127.0.0.1:${port}/billing/plans`)).status).toBe(404);
+    expect(await server.stop()).toBe(0);
+    expect(server.output()).not.toContain(key.key);
+  });
+});
+
 describe('npm run events', () => {
   it('finds what failed for good, shows it without what opens a key, and puts it back to work', async () => {
     const test = await startBillingUnderTest();
@@ -101,9 +258,8 @@ describe('npm run events', () => {
         success_url: `${test.url}/billing/success?session_id={CHECKOUT_SESSION_ID}`,
       });
       await test.pay(session.id);
-      await vi.waitFor(
-        async () => expect(await test.keystore.inboxDepth()).toEqual({ pending: 0, failed: 1 }),
-        10_000,
+      await vi.waitFor(async () =>
+        expect(await test.keystore.inboxDepth()).toEqual({ pending: 0, failed: 1 }),
       );
       const [failed] = JSON.parse((await events('list', '--failed', '--json')).output);
       expect(failed).toMatchObject({ type: 'checkout.session.completed', outcome: 'unknown_price' });
@@ -120,10 +276,8 @@ describe('npm run events', () => {
         code: 0,
         output: '1 event is back in the inbox.\n',
       });
-      await vi.waitFor(
-        async () =>
-          expect(await test.keystore.findPurchase(session.id)).toMatchObject({ status: 'provisioned' }),
-        10_000,
+      await vi.waitFor(async () =>
+        expect(await test.keystore.findPurchase(session.id)).toMatchObject({ status: 'provisioned' }),
       );
       expect(await events('replay', '--all-failed')).toMatchObject({ output: 'No event has failed.\n' });
       expect(await events('replay', failed.id)).toMatchObject({

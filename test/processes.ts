@@ -20,25 +20,33 @@ export type RunningProgram = {
 /** Of the test run, where it is of use to a program that is started: see temporary-folders.ts. */
 const { PATH, TMPDIR, NODE_COMPILE_CACHE } = process.env;
 
-/** Starts a program with these environment variables and no others but PATH and where the test run keeps its files. */
+/**
+ * Starts a program with these environment variables and no others but PATH and where the test run keeps its files.
+ *
+ * @param within the command that runs it, such as `ip netns exec name`; none when empty
+ * @param input what it reads on its standard input
+ */
 export function startProgram(
   script: string,
   env: Record<string, string> = {},
   args: string[] = [],
+  within: string[] = [],
+  input?: string,
 ): RunningProgram {
-  const child = spawn(process.execPath, [join(ROOT, script), ...args], {
+  const [command = '', ...rest] = [...within, process.execPath, join(ROOT, script), ...args];
+  const child = spawn(command, rest, {
     // Not the project's own folder: a developer's .env must not reach the tests.
     cwd: WORKING_FOLDER,
     env: { PATH, TMPDIR, NODE_COMPILE_CACHE, PLANS_FILE: join(ROOT, 'plans.yaml'), ...env },
-    stdio: ['ignore', 'pipe', 'pipe'],
+    stdio: [input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
   });
+  child.stdin?.end(input);
   let text = '';
-  child.stdout.on('data', (chunk) => {
-    text += chunk;
-  });
-  child.stderr.on('data', (chunk) => {
-    text += chunk;
-  });
+  for (const stream of [child.stdout, child.stderr]) {
+    stream?.on('data', (chunk) => {
+      text += chunk;
+    });
+  }
   const ended = new Promise<number | null>((resolve) => child.on('close', (code) => resolve(code)));
   return {
     child,
@@ -57,8 +65,9 @@ export async function startProgramUntil(
   script: string,
   env: Record<string, string> = {},
   args: string[] = [],
+  within: string[] = [],
 ): Promise<RunningProgram> {
-  const program = startProgram(script, env, args);
+  const program = startProgram(script, env, args, within);
   await new Promise<void>((resolve, reject) => {
     const look = () => {
       if (sign.test(program.output())) resolve();
@@ -72,13 +81,28 @@ export async function startProgramUntil(
   return program;
 }
 
-/** Runs a program to its end. */
+/** Runs a program to its end. @param input what it reads from standard input */
 export async function runProgram(
   script: string,
   env: Record<string, string> = {},
   args: string[] = [],
+  input?: string,
 ): Promise<{ code: number | null; output: string }> {
-  const program = startProgram(script, env, args);
+  const program = startProgram(script, env, args, [], input);
   const code = await program.ended;
   return { code, output: program.output() };
+}
+
+/** What a piece of JavaScript prints in a process of its own. */
+export async function printedBy(script: string): Promise<string> {
+  const child = spawn(process.execPath, ['-e', script], { env: {} });
+  let output = '';
+  child.stdout.on('data', (chunk) => {
+    output += chunk;
+  });
+  child.stderr.on('data', (chunk) => {
+    output += chunk;
+  });
+  await new Promise((resolve) => child.on('close', resolve));
+  return output;
 }

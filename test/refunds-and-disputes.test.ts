@@ -72,7 +72,7 @@ async function settled(): Promise<void> {
   expect(await control('/delivery/flush')).toMatchObject({ failed: 0 });
   await vi.waitFor(
     async () => expect(await tollgate.keystore.inboxDepth()).toEqual({ pending: 0, failed: 0 }),
-    { timeout: 15_000, interval: 5 },
+    { interval: 5 },
   );
 }
 
@@ -266,7 +266,7 @@ describe('refunds', () => {
     const log = createLogger({ level: 'trace', destination: { write: (line) => void logLines.push(line) } });
     tollgate = { ...tollgate, billing: await startBilling({ config, keystore, log }) };
     restarted.push(tollgate.billing);
-    await vi.waitFor(async () => expect(await answer(key)).toEqual(REVOKED), { timeout: 5000, interval: 10 });
+    await vi.waitFor(async () => expect(await answer(key)).toEqual(REVOKED), { interval: 10 });
   });
 
   it('of a subscription that goes on are said in the log', async () => {

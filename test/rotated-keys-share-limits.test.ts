@@ -84,9 +84,8 @@ it('without overlap the old key is refused at once, everywhere; with one, when i
   });
   if (typeof rotated === 'string') throw new Error(rotated);
   expect(await statuses(rotated.plaintext, second)).toEqual([200, 200]);
-  await vi.waitFor(
-    async () => expect(await (await use(second)).json()).toMatchObject({ status: 401, code: 'expired_key' }),
-    5000,
+  await vi.waitFor(async () =>
+    expect(await (await use(second)).json()).toMatchObject({ status: 401, code: 'expired_key' }),
   );
   expect(await statuses(rotated.plaintext)).toEqual([200]);
 });

@@ -82,7 +82,7 @@ describe.each(['off', 'on'])('while requests flow, with the fast lane %s', (FAST
       newest = '';
       const before = answered;
       await expect
-        .poll(() => answered > before + 20 && newest, { timeout: 20_000, interval: 5 })
+        .poll(() => answered > before + 20 && newest, { interval: 5 })
         .toBe(i % 2 === 0 ? 'two.' : 'one.');
     }
     going = false;
@@ -153,8 +153,7 @@ describe('a change of the file is noticed', () => {
     writeFileSync(file, routeTo(one.url));
     const gateway = await startFrom();
     const { plaintext } = await gateway.key();
-    const becomes = (name: string) =>
-      expect.poll(() => serverOf(gateway, plaintext), { timeout: 10_000 }).toBe(name);
+    const becomes = (name: string) => expect.poll(() => serverOf(gateway, plaintext)).toBe(name);
     await becomes('one');
     writeFileSync(file, routeTo(two.url));
     await becomes('two');
@@ -181,7 +180,7 @@ describe('a change of the file is noticed', () => {
     const { plaintext } = await gateway.key();
     expect(await serverOf(gateway, plaintext)).toBe('one');
     publish('..2026_11_21_2', routeTo(two.url));
-    await expect.poll(() => serverOf(gateway, plaintext), { timeout: 10_000 }).toBe('two');
+    await expect.poll(() => serverOf(gateway, plaintext)).toBe('two');
   });
 });
 
@@ -194,7 +193,7 @@ describe('a bad file', () => {
     const failures = () => metric(gateway, 'tollgate_gateway_routes_reload_failures_total');
     const loadedAt = await metric(gateway, 'tollgate_gateway_routes_loaded_timestamp_seconds');
     writeFileSync(file, routeTo(two.url, ', metods: [GET], access: nobody'));
-    await expect.poll(failures, { timeout: 10_000 }).toBe(1);
+    await expect.poll(failures).toBe(1);
     const logged = gateway.lines.filter((line) => line.includes('"level":"error"'));
     expect(logged).toEqual([
       expect.stringContaining('access is neither key nor public'),
@@ -211,7 +210,7 @@ describe('a bad file', () => {
     }
     expect(await metric(gateway, 'tollgate_gateway_routes_loaded_timestamp_seconds')).toBe(loadedAt);
     replaceFile(routeTo(two.url));
-    await expect.poll(() => serverOf(gateway, plaintext), { timeout: 10_000 }).toBe('two');
+    await expect.poll(() => serverOf(gateway, plaintext)).toBe('two');
     expect(await metric(gateway, 'tollgate_gateway_routes_loaded_timestamp_seconds')).toBeGreaterThan(
       loadedAt ?? 0,
     );
@@ -264,7 +263,7 @@ describe('npm run gateway', () => {
     expect(await secretSent()).toBe('first');
     writeFileSync(join(folder, 'secrets', 'upstream'), 'second');
     program.child.kill('SIGHUP');
-    await expect.poll(secretSent, { timeout: 10_000 }).toBe('second');
+    await expect.poll(secretSent).toBe('second');
     expect(await program.stop()).toBe(0);
   });
 
@@ -277,12 +276,13 @@ describe('npm run gateway', () => {
       GATEWAY_PORT: String(await freePort()),
       BILLING_PORT: String(await freePort()),
       SANDBOX_PORT: '0',
+      BILLING_INTERNAL_PORT: '0',
     };
     const program = await startProgramUntil(/Ctrl-C stops everything/, 'scripts/start.ts', env(ports));
     expect(program.output()).toContain(`all, docs (${file})`);
     program.child.kill('SIGHUP');
     const log = () => readFileSync(join(folder, 'tollgate.log'), 'utf8');
-    await expect.poll(log, { timeout: 10_000 }).toContain('The routes were read again');
+    await expect.poll(log).toContain('The routes were read again');
     expect(await program.stop()).toBe(0);
   });
 

@@ -1,3 +1,5 @@
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
+import type { Socket } from 'node:net';
 import { vi } from 'vitest';
 import {
   POLICY_DEFAULTS,
@@ -5,7 +7,7 @@ import {
   UPSTREAM_DEFAULTS,
   type UpstreamSpec,
 } from '../gateway/routes/route-spec.ts';
-import { startTestGateway, type TestGateway } from './gateways.ts';
+import { closeLater, startTestGateway, type TestGateway } from './gateways.ts';
 
 /** A route for everything, to these servers. */
 export function routeToServers(urls: readonly string[], upstream: Partial<UpstreamSpec> = {}): RouteSpec {
@@ -46,4 +48,13 @@ export async function metric({ internalUrl }: TestGateway, beginning: string): P
 /** Waits until a check passes, also on a machine that is busy with other things. */
 export function eventually<T>(check: () => T | Promise<T>): Promise<T> {
   return vi.waitFor(check, 20_000);
+}
+
+/** The server's side of all connections from now on. */
+export function acceptedSockets(): Socket[] {
+  const accepted: Socket[] = [];
+  const onSocket = (message: unknown) => void accepted.push((message as { socket: Socket }).socket);
+  subscribe('net.server.socket', onSocket);
+  closeLater({ close: async () => void unsubscribe('net.server.socket', onSocket) });
+  return accepted;
 }

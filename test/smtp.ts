@@ -1,5 +1,5 @@
-import type { AddressInfo } from 'node:net';
 import { SMTPServer, type SMTPServerOptions } from 'smtp-server';
+import { freePort } from '../scripts/free-port.ts';
 
 /** One e-mail as it came in. */
 export type ReceivedMail = {
@@ -31,9 +31,9 @@ export type TestSmtp = {
 /** A real mail server that keeps what it gets. */
 export async function startSmtp(options: SMTPServerOptions = {}): Promise<TestSmtp> {
   let server: SMTPServer | null = null;
-  let port = 0;
+  const port = await freePort();
   const smtp: TestSmtp = {
-    url: '',
+    url: `smtp://127.0.0.1:${port}`,
     mails: [],
     refuseWith: null,
     async start() {
@@ -62,8 +62,6 @@ export async function startSmtp(options: SMTPServerOptions = {}): Promise<TestSm
       });
       started.on('error', () => {});
       await new Promise<void>((resolve) => started.listen(port, '127.0.0.1', resolve));
-      port = (started.server.address() as AddressInfo).port;
-      smtp.url = `smtp://127.0.0.1:${port}`;
       server = started;
     },
     async stop() {

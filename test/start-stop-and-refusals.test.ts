@@ -1,16 +1,25 @@
+import { spawn } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { freePort } from '../scripts/free-port.ts';
 import { SERVER_SECRET, temporaryFolder } from './keystores.ts';
+import { licencePlansFile } from './licences.ts';
 import { runProgram, startProgramUntil } from './processes.ts';
+import { eventually } from './servers.ts';
 
-type Ports = Record<'GATEWAY_PORT' | 'BILLING_PORT' | 'SANDBOX_PORT' | 'INTERNAL_PORT', string>;
+const PORTS = [
+  'GATEWAY_PORT',
+  'BILLING_PORT',
+  'SANDBOX_PORT',
+  'INTERNAL_PORT',
+  'BILLING_INTERNAL_PORT',
+] as const;
+type Ports = Record<(typeof PORTS)[number], string>;
 
 async function freePorts(): Promise<Ports> {
-  const names = ['GATEWAY_PORT', 'BILLING_PORT', 'SANDBOX_PORT', 'INTERNAL_PORT'];
-  const entries = await Promise.all(names.map(async (name) => [name, String(await freePort())]));
+  const entries = await Promise.all(PORTS.map(async (name) => [name, String(await freePort())]));
   return Object.fromEntries(entries) as Ports;
 }
 
@@ -25,6 +34,7 @@ describe('npm start', () => {
       for (const expected of [
         `http://127.0.0.1:${env.BILLING_PORT}/`,
         `http://127.0.0.1:${env.GATEWAY_PORT}`,
+        `http://127.0.0.1:${env.INTERNAL_PORT}/metrics, http://127.0.0.1:${env.BILLING_INTERNAL_PORT}/metrics`,
         'built-in sandbox',
         'STRIPE_SECRET_KEY is unset',
         'built-in demo API',
@@ -43,6 +53,32 @@ describe('npm start', () => {
     },
   );
 
+  it('closing its terminal stops it too', async () => {
+    const { PATH } = process.env;
+    const env = {
+      ...(await freePorts()),
+      PATH,
+      PLANS_FILE: join(process.cwd(), 'plans.yaml'),
+      KEYSTORE_URL: `sqlite:${temporaryFolder()}/k.sqlite`,
+    };
+    // `script` is the terminal: when it goes, so does what runs in it.
+    const terminal = spawn(
+      'script',
+      ['-qfec', `exec ${process.execPath} ${join(process.cwd(), 'scripts/start.ts')}`, '/dev/null'],
+      { env, cwd: temporaryFolder(), stdio: ['ignore', 'pipe', 'inherit'] },
+    );
+    let output = '';
+    terminal.stdout.on('data', (chunk) => {
+      output += chunk;
+    });
+    await eventually(() => expect(output).toContain('Ctrl-C stops everything'));
+    terminal.kill('SIGKILL');
+    await eventually(async () => {
+      await expect(fetch(`http://127.0.0.1:${env.GATEWAY_PORT}/whoami`)).rejects.toThrow();
+      await expect(fetch(`http://127.0.0.1:${env.BILLING_PORT}/`)).rejects.toThrow();
+    });
+  });
+
   it('a port that is taken: one clear line, and nothing left behind', async () => {
     const taken = createServer();
     const env = await freePorts();
@@ -60,7 +96,7 @@ describe('npm start', () => {
 });
 
 describe('refusing to start', () => {
-  it.each(['scripts/start.ts', 'gateway/main.ts', 'billing/main.ts'])(
+  it.each(['scripts/start.ts', 'gateway/main.ts', 'billing/main.ts', 'licensing/main.ts'])(
     '%s in production on unsafe settings: exit 78, every reason at once',
     async (script) => {
       const run = await runProgram(script, {
@@ -80,6 +116,29 @@ describe('refusing to start', () => {
       expect(run.output).not.toContain('    at ');
     },
   );
+
+  it('licences in production without a key to sign with; licensing where no plan grants devices', async () => {
+    const env = {
+      KEYSTORE_URL: `sqlite:${temporaryFolder()}/k.sqlite`,
+      TOLLGATE_SECRET: SERVER_SECRET,
+      PUBLIC_BILLING_URL: 'https://buy.example.com',
+      PUBLIC_GATEWAY_URL: 'https://api.example.com',
+    };
+    const unsigned = await runProgram('licensing/main.ts', {
+      ...env,
+      NODE_ENV: 'production',
+      PLANS_FILE: licencePlansFile(),
+    });
+    expect(unsigned).toMatchObject({
+      code: 78,
+      output: expect.stringContaining('LICENSING_KEYS is required in production'),
+    });
+    expect(unsigned.output).toContain('npm run licences -- signing-key');
+    expect(await runProgram('licensing/main.ts', env)).toMatchObject({
+      code: 78,
+      output: expect.stringContaining('PLANS_FILE has no plan that grants devices'),
+    });
+  });
 
   it('a keystore that is not one: exit 78 with the remedy', async () => {
     const file = join(temporaryFolder(), 'notes.txt');

@@ -106,14 +106,12 @@ async function expectEvent(type: string, ...args: string[]): Promise<void> {
   const before = receiver.events.length;
   expect(await runCli(...args)).toMatchObject({ code: 0 });
   const find = () => receiver.events.slice(before).find((event) => event.type === type);
-  await expect.poll(find, { timeout: 10_000 }).toBeDefined();
+  await expect.poll(find).toBeDefined();
   const event = find() as Stripe.Event;
   expect(eventProblems(event as never)).toEqual([]);
   expect(receiver.refused).toEqual([]);
   const inInbox = async () => (await billing.keystore.findEvent(event.id)) ?? { status: 'missing' };
-  await expect
-    .poll(async () => (await inInbox()).status, { timeout: 10_000 })
-    .toMatch(/^(processed|failed)$/);
+  await expect.poll(async () => (await inInbox()).status).toMatch(/^(processed|failed)$/);
   // What the CLI sells is no plan of ours. That an event was looked into shows in its outcome.
   expect(await inInbox()).not.toMatchObject({ outcome: 'unhandled' });
 }

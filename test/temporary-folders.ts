@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -8,6 +8,8 @@ import { join } from 'node:path';
  */
 export function setup(): void {
   process.env.TMPDIR = mkdtempSync(join(tmpdir(), 'tollgate-tests-'));
+  // A database that does not run as root comes through to the folder that is its own.
+  chmodSync(process.env.TMPDIR, 0o711);
   process.env.NODE_COMPILE_CACHE = join(process.env.TMPDIR, 'compiled');
 }
 

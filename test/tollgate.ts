@@ -16,6 +16,7 @@ export async function startTollgateUnderTest(
       BILLING_PORT: String(await freePort()),
       SANDBOX_PORT: '0',
       INTERNAL_PORT: '0',
+      BILLING_INTERNAL_PORT: '0',
       ROUTES_FILE: 'off',
       SUPPORT_EMAIL: 'help@example.com',
       ...env,

@@ -3,7 +3,8 @@ import { freePort } from '../scripts/free-port.ts';
 import { type BillingUnderTest, startBillingUnderTest } from './billing.ts';
 import { type RunningProgram, startProgramUntil } from './processes.ts';
 
-const SESSIONS = 200;
+/** In CI more of them: each takes a tenth of a second. */
+const SESSIONS = process.env.CI ? 200 : 60;
 const AT_ONCE = 10;
 
 let test: BillingUnderTest;
@@ -34,14 +35,11 @@ it(`one key for each of ${SESSIONS} sessions that webhook and success page reach
     sessions.push(...(await Promise.all(Array.from({ length: AT_ONCE }, buyWithBothLooking))));
   }
   expect(new Set(sessions).size).toBe(SESSIONS);
-  await vi.waitFor(
-    async () => expect(await test.keystore.inboxDepth()).toEqual({ pending: 0, failed: 0 }),
-    30_000,
-  );
+  await vi.waitFor(async () => expect(await test.keystore.inboxDepth()).toEqual({ pending: 0, failed: 0 }));
   const keys = await test.keystore.listKeys({ limit: SESSIONS * 2 });
   expect(keys).toHaveLength(SESSIONS);
   expect(new Set(keys.map((key) => key.purchaseId)).size).toBe(SESSIONS);
-}, 120_000);
+});
 
 /** The webhook goes to the first process by itself; the buyer's page and its neighbour ask both. */
 async function buyWithBothLooking(): Promise<string> {
