@@ -7,9 +7,13 @@ import { SummaryReporter } from './test/summary-reporter.ts';
 const SITUATIONS = [
   'bodies',
   'client-leaves',
+  'connection-comes-back',
   'forwarding',
   'hostile-and-unlucky',
   'interim-answers',
+  'key-overrides',
+  'key-standings',
+  'limits-across-gateways',
   'limits-over-http',
   'listener',
   'long-lived',
@@ -20,6 +24,42 @@ const SITUATIONS = [
   'stop',
 ];
 
+/** Tests of the keystore, whatever it is kept in: they run a second time on PostgreSQL. */
+const KEYSTORE = [
+  'backup-record',
+  'change-feed',
+  'console-users',
+  'copy',
+  'customers',
+  'devices',
+  'event-inbox',
+  'event-types',
+  'income',
+  'key-overrides',
+  'key-records',
+  'key-standings',
+  'keys',
+  'keystore',
+  'meta',
+  'payments',
+  'purchases',
+  'recoveries',
+  'refusals',
+  'second-factor',
+  'subscriptions',
+  'traffic',
+  'trials',
+  'usage-ledger',
+];
+
+/** Tests of several processes on one keystore: so do they. */
+const SEVERAL_PROCESSES = [
+  'change-reaches-another-process',
+  'quota-across-gateways',
+  'rotated-keys-share-limits',
+  'two-processes-provision-one-session',
+];
+
 const NOT_OURS = ['**/node_modules/**', 'data/**'];
 
 /** Puts a module of the gateway under observation, which must not be loaded already. */
@@ -28,19 +68,33 @@ const ALONE = ['gateway/routes/many-routes.test.ts'];
 export default defineConfig({
   test: {
     exclude: NOT_OURS,
-    globalSetup: ['test/temporary-folders.ts'],
-    setupFiles: ['test/replay.ts'],
+    globalSetup: ['test/temporary-folders.ts', 'test/postgres-database.ts'],
+    setupFiles: ['test/replay.ts', 'test/patience.ts'],
     sequence: { sequencer: LongestFirst },
     // The files share processes: loading what they all need takes longer than most of them run.
     isolate: false,
-    // Most tests wait for a process or a browser of their own rather than compute.
-    maxWorkers: Math.max(3, availableParallelism()),
-    testTimeout: 60_000,
-    hookTimeout: 60_000,
+    // Most tests wait for a process or a browser of their own rather than compute; in CI, where they do more, less so.
+    maxWorkers: Math.max(process.env.CI ? 3 : 4, availableParallelism()),
+    // Some start twenty programs one after the other, and a machine may be five times as slow as another. What is wrong shows
+    // at once: a test that says how long it waits says that it is to be so quick.
+    testTimeout: 600_000,
+    hookTimeout: 600_000,
+    expect: { poll: { timeout: 120_000 } },
     reporters: ['default', new SummaryReporter()],
     projects: [
       { extends: true, test: { name: 'all', include: ['**/*.test.ts'], exclude: [...NOT_OURS, ...ALONE] } },
       { extends: true, test: { name: 'alone', include: ALONE, isolate: true } },
+      {
+        extends: true,
+        test: {
+          name: 'postgres',
+          include: [
+            ...KEYSTORE.map((name) => `keystore/${name}.test.ts`),
+            ...SEVERAL_PROCESSES.map((name) => `test/${name}.test.ts`),
+          ],
+          env: { TEST_KEYSTORE: 'postgres' },
+        },
+      },
       {
         extends: true,
         test: {
