@@ -1,7 +1,6 @@
-import Database from 'better-sqlite3';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { mintKey } from '../shared/keys.ts';
-import { sqlitePath } from '../shared/keystore-url.ts';
+import { besideKeystore, whenUnlocked } from '../test/beside-keystore.ts';
 import { type BillingUnderTest, startBillingUnderTest } from '../test/billing.ts';
 
 let test: BillingUnderTest;
@@ -499,8 +498,10 @@ describe('a key that was shown and never arrived', () => {
 
   it('nor after 24 hours, nor before it was shown, nor with another id', async () => {
     const { keyId, sessionId } = await buyKey();
-    const raw = new Database(sqlitePath(test.keystoreUrl));
-    raw.exec(`update reveals set claimed_at = claimed_at - 24 * 3600000 where key_id = '${keyId}'`);
+    const raw = besideKeystore(test.keystoreUrl);
+    await whenUnlocked(() =>
+      raw.exec(`update reveals set claimed_at = claimed_at - 24 * 3600000 where key_id = '${keyId}'`),
+    );
     raw.close();
     expect(await (await replace(sessionId, keyId)).json()).toMatchObject({
       status: 410,

@@ -1,7 +1,6 @@
-import Database from 'better-sqlite3';
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
-import { sqlitePath } from '../shared/keystore-url.ts';
 import { createLogger } from '../shared/log.ts';
+import { besideKeystore, whenUnlocked } from '../test/beside-keystore.ts';
 import { type BillingUnderTest, startBillingUnderTest } from '../test/billing.ts';
 import { closeAll, closeLater } from '../test/gateways.ts';
 import { openTestKeystore } from '../test/keystores.ts';
@@ -49,8 +48,9 @@ it('what was paid while nothing ran is there after the start, and once is enough
 
 it('who bought before this keystore was first used gets no key out of the blue, not at a renewal either', async () => {
   const sessionId = await test.paidSession();
-  const raw = new Database(sqlitePath(test.keystoreUrl));
-  raw.prepare("update meta set value = ? where name = 'bound_at'").run(String(Date.now() + 3 * 3_600_000));
+  const raw = besideKeystore(test.keystoreUrl);
+  const later = raw.prepare("update meta set value = ? where name = 'bound_at'");
+  await whenUnlocked(() => later.run(String(Date.now() + 3 * 3_600_000)));
   raw.close();
   const { hourly, runs } = await startProcess();
   hourly.start();

@@ -1,7 +1,6 @@
-import Database from 'better-sqlite3';
 import Stripe from 'stripe';
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
-import { sqlitePath } from '../shared/keystore-url.ts';
+import { besideKeystore, whenUnlocked } from '../test/beside-keystore.ts';
 import { type BillingUnderTest, startBillingUnderTest } from '../test/billing.ts';
 
 let test: BillingUnderTest;
@@ -135,13 +134,13 @@ it('without a webhook secret nothing is trusted: 503, so that nothing is lost on
 });
 
 it('a keystore that cannot be written: 503, so that Stripe sends the event again', async () => {
-  const raw = new Database(sqlitePath(test.keystoreUrl));
-  raw.exec('alter table events rename to events_away');
+  const raw = besideKeystore(test.keystoreUrl);
+  await whenUnlocked(() => raw.exec('alter table events rename to events_away'));
   const event1 = event({ type: 'customer.created', data: { object: { id: 'cus_1' } } });
   const response = await deliver(JSON.stringify(event1));
   expect(response.status).toBe(503);
   expect(await response.json()).toMatchObject({ code: 'keystore_unavailable' });
-  raw.exec('alter table events_away rename to events');
+  await whenUnlocked(() => raw.exec('alter table events_away rename to events'));
   raw.close();
   expect((await deliver(JSON.stringify(event1))).status).toBe(200);
 });

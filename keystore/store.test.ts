@@ -1,6 +1,5 @@
-import Database from 'better-sqlite3';
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { sqlitePath } from '../shared/keystore-url.ts';
+import { besideKeystore, whenUnlocked } from '../test/beside-keystore.ts';
 import { closeKeystores, keystore, purchase, SESSION } from '../test/keystore-fixtures.ts';
 import { newSqliteUrl } from '../test/keystores.ts';
 
@@ -10,8 +9,8 @@ describe('a lock held by another process', () => {
   it('is waited for without holding up this one, and given up on after a while', async () => {
     const url = newSqliteUrl();
     const store = await keystore({ url });
-    const other = new Database(sqlitePath(url));
-    other.exec('begin immediate');
+    const other = besideKeystore(url);
+    await whenUnlocked(() => other.exec('begin immediate'));
     let ticks = 0;
     const ticking = setInterval(() => ticks++, 5);
     const waiting = store.checkWritable();
@@ -25,8 +24,8 @@ describe('a lock held by another process', () => {
   it('held for longer than anybody holds it, it is an error of the keystore, and nothing is half done', async () => {
     const url = newSqliteUrl();
     const store = await keystore({ url });
-    const other = new Database(sqlitePath(url));
-    other.exec('begin immediate');
+    const other = besideKeystore(url);
+    await whenUnlocked(() => other.exec('begin immediate'));
     await expect(store.provisionPurchase(purchase())).rejects.toMatchObject({
       name: 'KeystoreError',
       code: 'SQLITE_BUSY',

@@ -1,7 +1,6 @@
-import Database from 'better-sqlite3';
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { sqlitePath } from '../../shared/keystore-url.ts';
 import { createLogger } from '../../shared/log.ts';
+import { besideKeystore, whenUnlocked } from '../../test/beside-keystore.ts';
 import {
   boughtKey,
   closeAll,
@@ -127,9 +126,11 @@ describe('a keystore that cannot be written', () => {
     const gateway = await startTestGateway({ keystoreUrl });
     const keys = [await gateway.key(), await gateway.key()];
     const mark = vi.spyOn(gateway.keystore, 'markKeysUsed');
-    const raw = new Database(sqlitePath(keystoreUrl));
-    raw.exec(`create trigger full before update of first_used_at on keys
-      begin select raise(abort, 'database or disk is full'); end`);
+    const raw = besideKeystore(keystoreUrl);
+    await whenUnlocked(() =>
+      raw.exec(`create trigger full before update of first_used_at on keys
+      begin select raise(abort, 'database or disk is full'); end`),
+    );
     for (const { plaintext } of [...keys, ...keys])
       expect((await gateway.get('/', plaintext)).status).toBe(200);
     expect(mark, 'a failing keystore is not asked for each request').toHaveBeenCalledTimes(1);
@@ -141,7 +142,7 @@ describe('a keystore that cannot be written', () => {
       { interval: 100 },
     );
     expect(gateway.lines.filter((line) => line.includes('First uses'))).toHaveLength(1);
-    raw.exec('drop trigger full');
+    await whenUnlocked(() => raw.exec('drop trigger full'));
     raw.close();
     for (const { plaintext, id } of keys) {
       await vi.waitFor(
@@ -159,8 +160,8 @@ describe('a keystore that cannot be written', () => {
     const gateway = await startTestGateway({ keystoreUrl });
     const { plaintext, id } = await gateway.key();
     const another = await gateway.key();
-    const raw = new Database(sqlitePath(keystoreUrl));
-    raw.exec('begin immediate');
+    const raw = besideKeystore(keystoreUrl);
+    await whenUnlocked(() => raw.exec('begin immediate'));
     const startedAt = performance.now();
     expect((await gateway.get('/', plaintext)).status).toBe(200);
     expect((await gateway.get('/', another.plaintext)).status).toBe(200);

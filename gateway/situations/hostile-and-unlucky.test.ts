@@ -1,10 +1,9 @@
 import { type AddressInfo, connect, createServer, type Server } from 'node:net';
 import { crc32 } from 'node:zlib';
-import Database from 'better-sqlite3';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { encodeBase62 } from '../../shared/base62.ts';
 import { mintKey } from '../../shared/keys.ts';
-import { sqlitePath } from '../../shared/keystore-url.ts';
+import { besideKeystore, whenUnlocked } from '../../test/beside-keystore.ts';
 import { closeAll, closeLater, sendRaw, startTestGateway, startUpstream } from '../../test/gateways.ts';
 import { subscription } from '../../test/keystore-fixtures.ts';
 
@@ -122,13 +121,14 @@ describe('while another process holds the lock of the keystore', () => {
     const { plaintext, id } = await gateway.key();
     const fresh = await gateway.key();
     expect((await gateway.get('/', plaintext)).status).toBe(200);
-    const other = new Database(sqlitePath(gateway.keystoreUrl));
-    other.exec('begin immediate');
+    const other = besideKeystore(gateway.keystoreUrl);
+    await whenUnlocked(() => other.exec('begin immediate'));
     // The gateway's own writes queue up behind the lock meanwhile.
     const waiting = gateway.keystore.checkWritable();
     other.prepare("update keys set revoked_at = 1, revoked_reason = 'operator' where id = ?").run(id);
     other.prepare('insert into changes (key_id, at) values (?, 1)').run(id);
-    other.exec('commit; begin immediate');
+    other.exec('commit');
+    await whenUnlocked(() => other.exec('begin immediate'));
     await vi.waitFor(async () => expect((await gateway.get('/', plaintext)).status).toBe(401), {
       timeout: 1000,
       interval: 20,
@@ -150,8 +150,8 @@ describe('while another process holds the lock of the keystore', () => {
       });
     const now = Date.now();
     await look(now - 10_000, 'active');
-    const other = new Database(sqlitePath(gateway.keystoreUrl));
-    other.exec('begin immediate');
+    const other = besideKeystore(gateway.keystoreUrl);
+    await whenUnlocked(() => other.exec('begin immediate'));
     const older = look(now - 5000, 'active');
     other
       .prepare("update subscriptions set status = 'past_due', fetched_at = ? where id = 'sub_1'")
