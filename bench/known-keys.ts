@@ -13,7 +13,8 @@ import type { Figure, Outcome } from './results.ts';
 
 const CONNECTIONS = 64;
 const NEVER_REACHED = 1_000_000_000;
-const FIRST_USES_AT_ONCE = 16;
+/** As many as are noted in two transactions, so that a million keys are known within minutes. */
+const FIRST_USES_AT_ONCE = 200;
 const MIB = 2 ** 20;
 /** Tollgate remembers as many keys as half of the heap holds, and a 64-bit machine's default is 4 GiB or less. */
 export const MANY = 1_000_000;

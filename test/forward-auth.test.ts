@@ -241,11 +241,14 @@ describe.each(PROXIES)('%s with the configuration of docs/forward-auth.md', (nam
     const { plaintext, id } = await gateway.key();
     expect((await ask('/', withKey(plaintext))).status).toBe(200);
     await gateway.keystore.revokeKey({ id, reason: 'operator', actor: 't' });
-    const revokedAt = performance.now();
-    let response = await ask('/', withKey(plaintext));
-    while (response.status === 200) response = await ask('/', withKey(plaintext));
-    expect(performance.now() - revokedAt).toBeLessThan(1000);
-    expect(await problemOf(response)).toMatchObject({ status: 401, code: 'revoked_key' });
+    await vi.waitFor(
+      async () =>
+        expect(await problemOf(await ask('/', withKey(plaintext)))).toMatchObject({
+          status: 401,
+          code: 'revoked_key',
+        }),
+      { timeout: 1000, interval: 10 },
+    );
   });
 
   it('a failure of ours is a 503, of a gateway that is gone too, and never the customer’s', async () => {
@@ -310,12 +313,10 @@ describe('nginx that keeps answers for a second', () => {
     expect((await get('/b', 'nonsense')).status).toBe(401);
     expect((await get('/b', plaintext)).status).toBe(200);
     await gateway.keystore.revokeKey({ id, reason: 'operator', actor: 't' });
-    const revokedAt = performance.now();
+    // The second that it is kept, on top of the second that a gateway has to learn of it.
     await vi.waitFor(async () => expect((await get('/b', plaintext)).status).toBe(401), {
-      timeout: 10_000,
+      timeout: 2500,
       interval: 20,
     });
-    // The second that it is kept, on top of the second that a gateway has to learn of it.
-    expect(performance.now() - revokedAt).toBeLessThan(3000);
   });
 });

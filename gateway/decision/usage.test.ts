@@ -254,7 +254,7 @@ describe('the usage recorder', () => {
     usage.count(facts[0] as Key, true, NOVEMBER);
     const startedAt = Date.now();
     await usage.close();
-    expect(Date.now() - startedAt).toBeLessThan(1500);
+    expect(Date.now() - startedAt).toBeLessThan(10_000);
     expect(JSON.parse(lines.at(-1) as string)).toMatchObject({ keys: 1, requests: 1 });
     expect(lines.length).toBe(2);
   });

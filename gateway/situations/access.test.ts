@@ -145,7 +145,6 @@ describe('a change made elsewhere', () => {
     expect((await gateway.get('/', plaintext)).status).toBe(200);
     const billing = closeLater(await openTestKeystore({ url: gateway.keystoreUrl }));
     await billing.revokeKey({ id, reason: 'operator', actor: 't' });
-    const revokedAt = Date.now();
     await vi.waitFor(
       async () =>
         expect(await problemOf(await gateway.get('/', plaintext))).toMatchObject({
@@ -154,7 +153,6 @@ describe('a change made elsewhere', () => {
         }),
       { timeout: 1000, interval: 10 },
     );
-    expect(Date.now() - revokedAt).toBeLessThan(1000);
   });
 
   it('a change of plan is in force without a restart and keeps what was counted', async () => {
