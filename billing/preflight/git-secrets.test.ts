@@ -1,11 +1,17 @@
 import { execFileSync } from 'node:child_process';
-import { symlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { expect, it } from 'vitest';
+import { afterEach, expect, it, vi } from 'vitest';
 import { loadConfig } from '../../shared/config.ts';
 import { mintKey } from '../../shared/keys.ts';
 import { newSqliteUrl, temporaryFolder } from '../../test/keystores.ts';
+import type { PreflightContext } from './check.ts';
 import { type Leak, SecretFinder, searchHistory, searchTrackedFiles } from './git-secrets.ts';
+import { secrets } from './secrets.ts';
+
+afterEach(() => {
+  vi.unstubAllEnvs();
+});
 
 const PASSWORD = 'correct%20horse%20battery';
 const config = loadConfig(
@@ -88,6 +94,53 @@ it('when the time is up, says that it did not get through', async () => {
   git('add', '.');
   git('commit', '-m', 'Settings');
   expect(await searchHistory(folder, finder, performance.now())).toEqual({ leaks: [], complete: false });
+});
+
+it('of somebody else’s repository searches as much', async () => {
+  const { folder, git } = repository();
+  writeFileSync(join(folder, 'settings'), config.serverSecret);
+  git('add', '.');
+  git('commit', '-m', 'Settings');
+  // As git tests it itself.
+  vi.stubEnv('GIT_TEST_ASSUME_DIFFERENT_OWNER', '1');
+  const leak = { kind: 'own', what: 'TOLLGATE_SECRET', where: 'settings' };
+  expect(await searchTrackedFiles(folder, finder, later())).toEqual({ leaks: [leak], complete: true });
+  expect(await searchHistory(folder, finder, later())).toMatchObject({
+    leaks: [{ kind: 'own' }],
+    complete: true,
+  });
+});
+
+it('runs nothing that the settings of a repository name', async () => {
+  const { folder, git } = repository();
+  writeFileSync(join(folder, 'settings'), 'nothing');
+  git('add', '.');
+  git('commit', '-m', 'Settings');
+  const ran = join(folder, 'ran');
+  for (const name of ['core.fsmonitor', 'diff.external', 'gpg.program', 'core.pager'])
+    git('config', name, `touch ${ran}; false`);
+  git('config', 'log.showSignature', 'true');
+  expect(await searchTrackedFiles(folder, finder, later())).toEqual({ leaks: [], complete: true });
+  expect(await searchHistory(folder, finder, later())).toEqual({ leaks: [], complete: true });
+  expect(existsSync(ran)).toBe(false);
+});
+
+it('a repository that git cannot read, or without git, is not taken for none', async () => {
+  const { folder } = repository();
+  mkdirSync(join(folder, 'below'));
+  writeFileSync(join(folder, '.git', 'config'), '[core');
+  await expect(searchTrackedFiles(join(folder, 'below'), finder, later())).rejects.toThrow(
+    /^fatal: .*config/,
+  );
+  expect(await secrets.run({ folder, config } as PreflightContext)).toMatchObject({
+    verdict: 'stop',
+    detail: expect.stringContaining('could not be searched for secrets: fatal: '),
+  });
+  expect(await searchTrackedFiles(folder, finder, performance.now())).toEqual({ leaks: [], complete: false });
+  vi.stubEnv('PATH', '/nowhere');
+  await expect(searchTrackedFiles(folder, finder, later())).rejects.toThrow(
+    'There is no git on this machine.',
+  );
 });
 
 it('without a repository there is nothing to search; an empty one has nothing', async () => {

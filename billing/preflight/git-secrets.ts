@@ -1,7 +1,8 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { existsSync } from 'node:fs';
 import { lstat, readFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Config } from '../../shared/config.ts';
 import { parseKey } from '../../shared/keys.ts';
@@ -20,6 +21,20 @@ export type LeakSearch = {
   /** Whether all of it was searched in the time there was. */
   complete: boolean;
 };
+
+/** There is a git repository, and git could not say what is in it. The message says why. */
+export class GitUnreadableError extends Error {
+  constructor(why: string) {
+    super(why);
+    this.name = 'GitUnreadableError';
+  }
+}
+
+/**
+ * Whoever runs this need not be who owns the repository, as git asks for: it is only read, and nothing that the repository's
+ * own settings name is run for it.
+ */
+const READ_ONLY = ['-c', 'safe.directory=*', '-c', 'core.fsmonitor=false', '-c', 'log.showSignature=false'];
 
 /** Larger files are data: nobody keeps a secret in them by mistake. */
 const LARGEST_FILE = 2_000_000;
@@ -77,15 +92,17 @@ export class SecretFinder {
  * Searches the files that git tracks, as they are now.
  *
  * @param deadline milliseconds as `performance.now()` has them
- * @returns `null` where there is no git repository, or no git
+ * @returns `null` where there is no git repository
+ * @throws GitUnreadableError where there is one that git cannot read, or no git
  */
 export async function searchTrackedFiles(
   folder: string,
   finder: SecretFinder,
   deadline: number,
 ): Promise<LeakSearch | null> {
+  if (!isInRepository(folder)) return null;
   const listed = await output(folder, ['ls-files', '-z'], deadline);
-  if (listed === null) return null;
+  if (listed === null) return { leaks: [], complete: false };
   const leaks: Leak[] = [];
   for (const path of listed.split('\0').filter(Boolean)) {
     if (performance.now() > deadline) return { leaks, complete: false };
@@ -115,6 +132,7 @@ export async function searchHistory(
     () => null,
   );
   const timer = setTimeout(() => child.kill(), Math.max(0, deadline - performance.now()));
+  child.stderr.resume();
   const leaks: Leak[] = [];
   let commit = '';
   let inTime = true;
@@ -132,26 +150,42 @@ export async function searchHistory(
   return { leaks, complete: inTime && code === 0 };
 }
 
-function git(folder: string, args: string[]) {
-  return spawn('git', ['-C', folder, ...args], { stdio: ['ignore', 'pipe', 'ignore'] });
+/** Whether git would find a repository there, if it is there itself. */
+function isInRepository(folder: string): boolean {
+  const from = resolve(folder);
+  return existsSync(join(from, '.git')) || (dirname(from) !== from && isInRepository(dirname(from)));
 }
 
-/** What git prints; `null` when it fails, or is not there. */
+function git(folder: string, args: string[]) {
+  return spawn('git', ['-C', folder, ...READ_ONLY, ...args], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: { ...process.env, LC_ALL: 'C', GIT_NO_LAZY_FETCH: '1' },
+  });
+}
+
+/** What git prints; `null` when it takes too long. @throws GitUnreadableError when it fails, or is not there */
 async function output(folder: string, args: string[], deadline: number): Promise<string | null> {
   const child = git(folder, args);
   const timer = setTimeout(() => child.kill(), Math.max(0, deadline - performance.now()));
   let text = '';
+  let complaint = '';
   child.stdout.setEncoding('utf8').on('data', (chunk) => {
     text += chunk;
   });
+  child.stderr.setEncoding('utf8').on('data', (chunk) => {
+    complaint += chunk;
+  });
   try {
-    const [code] = await once(child, 'close');
-    return code === 0 ? text : null;
-  } catch {
-    return null;
+    const [code] = (await once(child, 'close')) as [number | null];
+    if (child.killed) return null;
+    if (code === 0) return text;
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    throw new GitUnreadableError(code === 'ENOENT' ? 'There is no git on this machine.' : message);
   } finally {
     clearTimeout(timer);
   }
+  throw new GitUnreadableError(complaint.split('\n')[0] || 'git failed without a word.');
 }
 
 /** What is in a file; nothing in a link, a large one, and one that is not there any more. */

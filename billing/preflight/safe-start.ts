@@ -1,4 +1,5 @@
 import type { Check, PreflightContext } from './check.ts';
+import { GitUnreadableError } from './git-secrets.ts';
 import { keystorePlace } from './keystore-place.ts';
 import { policies } from './policies.ts';
 import { secretInTrackedFile } from './secrets.ts';
@@ -31,7 +32,11 @@ export class UnsafeStartError extends Error {
 export async function refuseUnsafeStart(context: PreflightContext): Promise<void> {
   const findings = [];
   for (const check of ASKED) findings.push(await check.run(context));
-  const leak = await secretInTrackedFile(context, SEARCH_MS);
+  const leak = await secretInTrackedFile(context, SEARCH_MS).catch((error: unknown) => {
+    // Preflight stops at that. A machine that starts anew without its git is no less safe than it was.
+    if (error instanceof GitUnreadableError) return null;
+    throw error;
+  });
   const stops = [...findings, ...(leak ? [leak] : [])].filter(({ verdict }) => verdict === 'stop');
   if (stops.length > 0)
     throw new UnsafeStartError(stops.map(({ detail, remedy }) => `${detail} ${remedy ?? ''}`.trim()));

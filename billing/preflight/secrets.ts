@@ -1,5 +1,6 @@
 import { type Check, type Finding, ok, type PreflightContext, stop, warning } from './check.ts';
 import {
+  GitUnreadableError,
   type Leak,
   type LeakSearch,
   SecretFinder,
@@ -23,7 +24,16 @@ export const secrets: Check = {
     const { folder, config } = context;
     const length = `TOLLGATE_SECRET has ${Buffer.byteLength(config.serverSecret)} bytes.`;
     const finder = new SecretFinder(config);
-    const files = await searchTrackedFiles(folder, finder, performance.now() + FILES_MS);
+    let files: LeakSearch | null;
+    try {
+      files = await searchTrackedFiles(folder, finder, performance.now() + FILES_MS);
+    } catch (error) {
+      if (!(error instanceof GitUnreadableError)) throw error;
+      return stop(
+        `${folder} is in a git repository, and what git tracks could not be searched for secrets: ${error.message}`,
+        'Have this user run git there, or run from a copy that is no repository.',
+      );
+    }
     if (files === null)
       return ok(`${length} ${folder} is no git repository, so there was nothing to search for secrets.`);
     const inFile = leakInFiles(files);
@@ -52,6 +62,7 @@ export const secrets: Check = {
  * Whether a file that git tracks holds a secret, without its history.
  *
  * @param limitMs how long that may take; what was not searched by then holds none, for all that is known
+ * @throws GitUnreadableError where there is a repository that git cannot read
  */
 export async function secretInTrackedFile(
   { folder, config }: Pick<PreflightContext, 'folder' | 'config'>,
