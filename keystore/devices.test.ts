@@ -85,6 +85,18 @@ describe('places of devices', () => {
     expect(await rawQuery(url, 'select * from devices')).toHaveLength(4);
   });
 
+  it('can be listed with those that are free again, while these are known', async () => {
+    const { store, clock, activate, keyId } = await licence();
+    await activate('device-a', FLOATING);
+    clock.now += 15 * MINUTE;
+    await activate('device-b', FLOATING);
+    await store.releaseDevice({ rootId: keyId, keyId, deviceId: 'device-b', actor: 'test' });
+    const list = async (gone: boolean) =>
+      (await store.listDevices({ rootId: keyId, places: FLOATING, gone })).map(({ id }) => id);
+    expect(await list(false)).toEqual([]);
+    expect(await list(true)).toEqual(['device-a', 'device-b']);
+  });
+
   it('are those of who was there longest when there are fewer than before', async () => {
     const { clock, activate, see } = await licence();
     for (const id of ['device-a', 'device-b', 'device-c']) {

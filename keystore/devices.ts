@@ -154,12 +154,28 @@ export async function releaseDevice(
   });
 }
 
-/** Devices that hold a place now, the longest there first. */
+/**
+ * Devices that hold a place now, the longest there first.
+ *
+ * @param input.gone also those that have none any more and are not forgotten yet
+ */
 export async function listDevices(
   store: Store,
-  input: { rootId: string; places: Places },
+  input: { rootId: string; places: Places; gone?: boolean },
 ): Promise<Device[]> {
-  return (await activeDevices(store.db, input.rootId, input.places, store.now())).map(toDevice);
+  const rows = input.gone
+    ? await devicesOf(store.db, input.rootId).execute()
+    : await activeDevices(store.db, input.rootId, input.places, store.now());
+  return rows.map(toDevice);
+}
+
+function devicesOf(db: Store['db'] | Step['trx'], rootId: string) {
+  return db
+    .selectFrom('devices')
+    .selectAll()
+    .where('root_id', '=', rootId)
+    .orderBy('activated_at')
+    .orderBy('device_id');
 }
 
 function activeDevices(
@@ -168,13 +184,7 @@ function activeDevices(
   { freeAfterMs }: Places,
   now: number,
 ): Promise<DeviceTable[]> {
-  let query = db
-    .selectFrom('devices')
-    .selectAll()
-    .where('root_id', '=', rootId)
-    .where('released_at', 'is', null)
-    .orderBy('activated_at')
-    .orderBy('device_id');
+  let query = devicesOf(db, rootId).where('released_at', 'is', null);
   if (freeAfterMs !== null) query = query.where('last_seen_at', '>', now - freeAfterMs);
   return query.execute();
 }

@@ -1,8 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import { PLAN_DEFAULTS, type Plan } from '../shared/plan.ts';
 import { KeyLimits } from './key-limits.ts';
+import type { Licence } from './licence.ts';
 
-const terms = { freeAfterMs: 60_000, trialDays: null, tokenTtlMs: 3_600_000, offlineGraceMs: 0 };
+const terms = { freeAfterMs: 300_000, trialDays: null, tokenTtlMs: 3_600_000, offlineGraceMs: 0 };
 const team: Plan = {
   ...PLAN_DEFAULTS,
   id: 'team',
@@ -32,4 +33,30 @@ describe('a key may ask', () => {
   it('as often as all of its seats give signs of life', async () => {
     expect(await timesOf(30)).toBe(1800);
   });
+
+  it('on every other device, while one asks in a loop', async () => {
+    const limits = new KeyLimits({ plan: () => team });
+    const key = { id: 'key', planId: 'team', quantity: 1 };
+    for (let n = 0; n < 700; n++) await limits.spend(key, 'looping').catch(() => {});
+    await expect(limits.spend(key, 'looping')).rejects.toMatchObject({
+      code: 'too_many_requests',
+      message: expect.stringContaining('for this device'),
+    });
+    for (let n = 0; n < 570; n++) await limits.spend(key, `device-${n}`);
+    await expect(limits.spend(key, 'one-more')).rejects.toMatchObject({ code: 'too_many_requests' });
+  });
+});
+
+it('places that many asked for at once and none was given are left for the day', async () => {
+  const limits = new KeyLimits({ plan: () => team });
+  const licence = { key: { rootId: 'key' }, terms: { ...terms, devices: 1 } } as Pick<
+    Licence,
+    'key' | 'terms'
+  >;
+  const asked = await Promise.allSettled(Array.from({ length: 100 }, () => limits.spendPlace(licence)));
+  const counted = asked.filter((each) => each.status === 'fulfilled');
+  expect(counted).toHaveLength(30);
+  for (const { value: takeBack } of counted) await takeBack();
+  for (let n = 0; n < 30; n++) await limits.spendPlace(licence);
+  await expect(limits.spendPlace(licence)).rejects.toMatchObject({ code: 'too_many_requests' });
 });

@@ -6,7 +6,7 @@ import type { Licence } from './licence.ts';
 /** What may be asked in a minute: for one device of a key, and for all of them. */
 const PER_DEVICE_A_MINUTE = 30;
 const PER_KEY_A_MINUTE = 600;
-/** A seat that is free again after a minute gives three signs of life in it, and refreshes. */
+/** A seat that is free again after five minutes says once or twice a minute that it is used, and refreshes: that several times. */
 const PER_PLACE_A_MINUTE = 6;
 
 /** Devices that get a place in a day. */
@@ -28,13 +28,22 @@ export class KeyLimits {
   }
 
   /**
-   * Counts once. By the key and not by its chain: who found an old one cannot use up what the new one may ask.
+   * Counts once. By the key and not by its chain: who found an old one cannot use up what the new one may ask. Nor can a device
+   * that asks in a loop use up what the others may: what it is refused counts for the device alone.
    *
    * @throws ProblemError `too_many_requests`
    */
   async spend(key: Pick<KeyFacts, 'id' | 'planId' | 'quantity'>, deviceId: string | null): Promise<void> {
-    await this.#of(key).spend(key.id);
-    if (deviceId !== null) await this.#perDevice.spend(`${key.id} ${deviceId}`);
+    // The key first all the same: who names another device each time has no more of them kept in memory than a key may ask.
+    const ofKey = this.#of(key);
+    await ofKey.spend(key.id);
+    if (deviceId === null) return;
+    try {
+      await this.#perDevice.spend(`${key.id} ${deviceId}`);
+    } catch (error) {
+      await ofKey.refund(key.id);
+      throw error;
+    }
   }
 
   /** Counts once what changes nothing: a holder whose program asks too much still sees which devices do. */
@@ -43,7 +52,8 @@ export class KeyLimits {
   }
 
   /**
-   * Counts a device that gets a place: enough for a change of all devices now and then, too few to pass one place round.
+   * Counts a device that gets a place: enough for a change of all devices now and then, too few to pass one place round. What
+   * is refused does not count: otherwise many at once, whose counts are taken back, would leave none for the day.
    *
    * @returns takes the count back
    * @throws ProblemError `too_many_requests`
@@ -53,8 +63,14 @@ export class KeyLimits {
     const limit =
       this.#places.get(times) ?? new RateLimit(times, DAY_S, 'Too many devices were activated today.');
     this.#places.set(times, limit);
-    await limit.spend(key.rootId);
-    return () => limit.refund(key.rootId);
+    const takeBack = () => limit.refund(key.rootId);
+    try {
+      await limit.spend(key.rootId);
+    } catch (error) {
+      await takeBack();
+      throw error;
+    }
+    return takeBack;
   }
 
   #of({ planId, quantity }: Pick<KeyFacts, 'planId' | 'quantity'>): RateLimit {

@@ -36,14 +36,20 @@ export function licenceRoutes(licensing: Licensing): Router {
       async ({ key, body, actor }) => {
         const licence = licenceOf(key, plans, licensing.now());
         const { id, name = null } = body.device;
-        const takeBack = await licensing.limits.spendPlace(licence);
-        const { outcome, device, devices } = await keystore.activateDevice({
-          rootId: key.rootId,
-          keyId: key.id,
-          device: { id, name },
-          places: licence.terms,
-          actor,
-        });
+        const takeBack = await countPlace(licensing, licence, id);
+        const { outcome, device, devices } = await keystore
+          .activateDevice({
+            rootId: key.rootId,
+            keyId: key.id,
+            device: { id, name },
+            places: licence.terms,
+            actor,
+          })
+          .catch(async (error) => {
+            // What goes wrong at the server must not use up what the licence has for the day.
+            await takeBack();
+            throw error;
+          });
         if (outcome !== 'activated') await takeBack();
         if (!device) throw deviceLimit(licence, devices);
         return entitlementJson(
@@ -159,6 +165,28 @@ export function licenceRoutes(licensing: Licensing): Router {
     router.all(`/licences/${name}`, onlyBy('POST'));
   router.all('/licences/devices', onlyBy('GET'));
   return router;
+}
+
+/**
+ * Counts the place that a device may get. Where no more are given today, one that has its place goes on all the same.
+ *
+ * @returns takes the count back
+ * @throws ProblemError `too_many_requests`
+ */
+async function countPlace(
+  { limits, keystore }: Licensing,
+  licence: Licence,
+  deviceId: string,
+): Promise<() => Promise<void>> {
+  try {
+    return await limits.spendPlace(licence);
+  } catch (error) {
+    const { key, terms } = licence;
+    const devices = await keystore.listDevices({ rootId: key.rootId, places: terms });
+    const holders = devices.slice(0, terms.devices);
+    if (!holders.some(({ id }) => id === deviceId)) throw error;
+    return async () => {};
+  }
 }
 
 /** Notes a device's sign of life. @throws ProblemError `device_not_active`, `device_limit` when it has no place */

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { type LicensingUnderTest, startLicensingUnderTest } from '../test/licences.ts';
 import { eventually } from '../test/servers.ts';
 
@@ -56,6 +56,31 @@ describe('a place', () => {
     // A device that has its place already gets none.
     for (let n = 0; n < 30; n++)
       expect((await test.ask('activate', { key: other.key, device: LAPTOP })).status).toBe(200);
+  });
+
+  it('is kept by the device that has it, when no more are given that day', async () => {
+    const { key } = await test.buyKey('solo');
+    for (let n = 0; n < 29; n++) {
+      const device = { id: `device-number-${n}` };
+      expect((await test.ask('activate', { key, device })).status).toBe(200);
+      await test.ask('deactivate', { key, device_id: device.id });
+    }
+    for (let n = 0; n < 3; n++)
+      expect((await test.ask('activate', { key, device: LAPTOP })).status).toBe(200);
+    await test.ask('deactivate', { key, device_id: LAPTOP.id });
+    expect((await test.ask('activate', { key, device: LAPTOP })).status).toBe(429);
+  });
+
+  it('is not used up by what goes wrong at the server', async () => {
+    const { key } = await test.buyKey('solo');
+    const broken = vi.spyOn(test.keystore, 'activateDevice').mockRejectedValue(new Error('disk full'));
+    try {
+      for (let n = 0; n < 31; n++)
+        expect((await test.ask('activate', { key, device: { id: `device-number-${n}` } })).status).toBe(500);
+    } finally {
+      broken.mockRestore();
+    }
+    expect((await test.ask('activate', { key, device: LAPTOP })).status).toBe(200);
   });
 });
 

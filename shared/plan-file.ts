@@ -28,8 +28,6 @@ const MIN_TOKEN_MS = 5 * 60_000;
 const MAX_TOKEN_MS = 366 * 86_400_000;
 const DEFAULT_TOKEN_MS = 24 * 3_600_000;
 const DEFAULT_OFFLINE_GRACE_MS = 72 * 3_600_000;
-/** A device that gives a sign of life three times in it needs some seconds for each. */
-const MIN_FREE_AFTER_MS = 60_000;
 
 /** Stripe takes amounts of up to eight digits. */
 const MAX_UNIT_AMOUNT = 99_999_999;
@@ -108,13 +106,20 @@ const planSchema = z.strictObject({
   per_unit: z.boolean().default(PLAN_DEFAULTS.perUnit),
   features: featuresSchema.default([]),
   devices: z
-    .union([
-      devicesSchema,
-      z.strictObject({
-        count: devicesSchema,
-        free_after: durationSchema.refine((ms) => ms >= MIN_FREE_AFTER_MS, 'is at least 1m'),
-      }),
-    ])
+    .union(
+      [
+        devicesSchema,
+        z.strictObject({
+          count: devicesSchema,
+          // A token is good for as long where `token_ttl` says nothing else.
+          free_after: durationSchema.refine(
+            (ms) => ms >= MIN_TOKEN_MS && ms <= MAX_TOKEN_MS,
+            'is between 5m and 366d; for places that are free only when they are given back, say `devices` as a number',
+          ),
+        }),
+      ],
+      { error: 'is a number, or for floating seats { count: 10, free_after: 15m }' },
+    )
     .optional(),
   trial_days: z.int().min(1).max(365).optional(),
   token_ttl: durationSchema
@@ -262,7 +267,7 @@ function toLicence(plan: z.output<typeof planSchema>): LicenceTerms | null {
     ...more,
     devices: devices.count,
     freeAfterMs: devices.free_after,
-    tokenTtlMs: plan.token_ttl ?? Math.max(MIN_TOKEN_MS, devices.free_after),
+    tokenTtlMs: plan.token_ttl ?? devices.free_after,
     offlineGraceMs: plan.offline_grace ?? 0,
   };
 }

@@ -106,6 +106,12 @@ describe('plan catalogue', () => {
     );
     // A token that outlasts its seat would serve two.
     expect(plain.plan('seats')?.licence).toMatchObject({ tokenTtlMs: 900_000, offlineGraceMs: 0 });
+    const { catalogue: bounds } = load(`plans:
+  least: { name: L, devices: { count: 5, free_after: 5m } }
+  most: { name: M, devices: { count: 5, free_after: 366d } }
+`);
+    expect(bounds.plan('least')?.licence).toMatchObject({ freeAfterMs: 300_000, tokenTtlMs: 300_000 });
+    expect(bounds.plan('most')?.licence?.tokenTtlMs).toBe(366 * 86_400_000);
     expect(planFor(floating, 4).licence).toMatchObject({ devices: 20, trialDays: 7 });
   });
 
@@ -114,7 +120,9 @@ describe('plan catalogue', () => {
     ['devices: 0', /plans\.p\.devices/],
     ['devices: 3, token_ttl: 1m', /plans\.p\.token_ttl: is between 5m and 366d/],
     ['devices: 3, offline_grace: 72', /plans\.p\.offline_grace: is a time such as 30m, 72h or 7d/],
-    ['devices: { count: 3, free_after: 0m }', /plans\.p\.devices/],
+    ['devices: 3m', /plans\.p\.devices: is a number, or for floating seats \{ count: 10, free_after: 15m \}/],
+    ['devices: { count: 3, free_after: 4m }', /plans\.p\.devices\.free_after: is between 5m and 366d; for/],
+    ['devices: { count: 3, free_after: 367d }', /plans\.p\.devices\.free_after: is between 5m and 366d; for/],
     ['features: { Export: true }', /plans\.p\.features/],
     ['features: { export: no }', /plans\.p\.features\.export: is a text that may be meant as true or false/],
     ['features: { projects: 0 }', /plans\.p\.features\.projects: is not above 0/],
