@@ -38,8 +38,8 @@ export async function recordBackup(url: string, record: BackupRecord): Promise<v
   }
 }
 
-/** The last backup that was made of this keystore; `null`: none that is known of. */
-export async function lastBackup(store: Store): Promise<BackupRecord | null> {
+/** The last backup that was made of this keystore; `null`: none that is known of. A backup holds the note of itself. */
+export async function lastBackup(store: Pick<Store, 'db'>): Promise<BackupRecord | null> {
   const value = await readMeta(store, NAME);
   return value === undefined ? null : recordSchema.parse(JSON.parse(value));
 }

@@ -1,14 +1,27 @@
-import { chmodSync, copyFileSync, existsSync, mkdtempSync, renameSync, rmSync } from 'node:fs';
+import {
+  chmodSync,
+  closeSync,
+  constants,
+  copyFileSync,
+  existsSync,
+  fsyncSync,
+  linkSync,
+  mkdtempSync,
+  openSync,
+  renameSync,
+  rmSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import Database from 'better-sqlite3';
 import { isPostgres, sqlitePath } from '../shared/keystore-url.ts';
-import { recordBackup } from './backup-record.ts';
+import { type BackupRecord, lastBackup, recordBackup } from './backup-record.ts';
 import { type CopyProgress, copyKeystore } from './copy.ts';
-import { closeDatabase, openDatabase } from './database.ts';
+import { closeDatabase, type OpenDatabase, openDatabase } from './database.ts';
 import { destroySeals } from './destroy-seals.ts';
 import { KeystoreError } from './errors.ts';
 import { secretCheck } from './key-hash.ts';
+import type { Schema } from './schema.ts';
 import { openAgain } from './sqlite-connection.ts';
 
 /** Pages that are copied at once: others go on writing in between. */
@@ -28,27 +41,33 @@ export async function backupKeystore(
     throw new KeystoreError(`${file} exists already. Name a new file, or move that one away.`, 'FILE_EXISTS');
   }
   const unfinished = `${file}.unfinished`;
+  const record: BackupRecord = { at: Date.now(), file };
   removeFile(unfinished);
   try {
     if (isPostgres(url)) await copyKeystore(url, `sqlite:${unfinished}`, onProgress);
     else await copyFile(sqlitePath(url), unfinished, onProgress);
+    // On a full disk nothing can be noted, and then the copy matters all the more.
+    await recordBackup(`sqlite:${unfinished}`, record).catch(() => undefined);
     checkFile(unfinished);
     renameSync(unfinished, file);
   } finally {
     removeFile(unfinished);
   }
-  // On a full disk nothing can be noted, and then the copy matters all the more.
-  await recordBackup(url, { at: Date.now(), file }).catch(() => undefined);
+  await recordBackup(url, record).catch(() => undefined);
 }
 
 /**
  * Tries whether a backup could be restored: copies it into a folder of its own, and opens the copy as a keystore of this
  * secret. The backup itself is only read.
  *
- * @returns how many keys are in it
+ * @returns how many keys are in it, and since when at the latest it has been as it is (milliseconds since the epoch; `null`:
+ *   nothing in it says)
  * @throws KeystoreError `DAMAGED`, `WRONG_SECRET`, or as opening has it; the error of a file that cannot be read
  */
-export async function tryRestore(file: string, serverSecret: string): Promise<{ keys: number }> {
+export async function tryRestore(
+  file: string,
+  serverSecret: string,
+): Promise<{ keys: number; madeAt: number | null }> {
   const folder = mkdtempSync(join(tmpdir(), 'tollgate-restore-'));
   const copy = join(folder, 'keystore.sqlite');
   try {
@@ -61,13 +80,25 @@ export async function tryRestore(file: string, serverSecret: string): Promise<{ 
         .selectFrom('keys')
         .select(({ fn }) => fn.countAll<number>().as('keys'))
         .executeTakeFirstOrThrow();
-      return { keys: Number(keys) };
+      return { keys: Number(keys), madeAt: await madeAt(database) };
     } finally {
       await closeDatabase(database);
     }
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
+}
+
+/** A backup says of itself when it was made; one of an older version only what was done last before it. */
+async function madeAt(database: OpenDatabase): Promise<number | null> {
+  const [noted, audited] = await Promise.all([
+    lastBackup(database),
+    database.db
+      .selectFrom('audit')
+      .select(({ fn }) => fn.max<number | null>('at').as('at'))
+      .executeTakeFirst(),
+  ]);
+  return Math.max(noted?.at ?? 0, Number(audited?.at ?? 0)) || null;
 }
 
 async function copyFile(
@@ -100,11 +131,15 @@ export type Restored = {
   movedTo: string | null;
   /** Keys that were revoked after the backup was made, and stay revoked. */
   stillRevoked: number;
+  /** Users of the console who were disabled after the backup was made, and stay disabled: their names. */
+  stillDisabled: string[];
+  /** Users of the console whose password and second factor are those of the keystore that was there. */
+  usersAsBefore: number;
 };
 
 /**
- * Puts a backup in the place of a keystore. One that was there is kept beside it, and what was revoked in it stays revoked.
- * Nobody may have it open.
+ * Puts a backup in the place of a keystore. One that was there is kept beside it; what was revoked in it stays revoked, and
+ * who may sign in to the console does so as there. Nobody may have it open, and nobody stays signed in.
  *
  * @param serverSecret the backup has to belong to it
  * @throws KeystoreError `IN_USE`, `DAMAGED`, `WRONG_SECRET`, or as opening the backup has it; nothing has changed then
@@ -120,7 +155,8 @@ export async function restoreKeystore(
   if (isPostgres(url)) {
     // It refuses a database that has been in use.
     await copyKeystore(`sqlite:${file}`, url, onProgress);
-    return { movedTo: null, stillRevoked: 0 };
+    const stays = await takeOver(url, NOTHING);
+    return { movedTo: null, ...stays };
   }
   const path = sqlitePath(url);
   const prepared = `${path}.restoring`;
@@ -128,51 +164,109 @@ export async function restoreKeystore(
   try {
     copyFileSync(file, prepared);
     chmodSync(prepared, 0o600);
-    const revoked = existsSync(path) ? revokedIn(path) : [];
-    const stillRevoked = await revokeAgain(prepared, revoked);
+    const stays = await takeOver(
+      `sqlite:${prepared}`,
+      existsSync(path) ? standingIn(path, serverSecret) : NOTHING,
+    );
     const movedTo = existsSync(path)
       ? `${path}.before-restore-${new Date().toISOString().replaceAll(/[-:]|\.\d+/g, '')}`
       : null;
-    if (movedTo !== null) renameSync(path, movedTo);
-    renameSync(prepared, path);
-    return { movedTo, stillRevoked };
+    flush(prepared);
+    replaceFile(path, prepared, movedTo);
+    return { movedTo, ...stays };
   } finally {
     removeFile(prepared);
   }
 }
 
-type Revocation = { id: string; at: number; reason: string };
+/**
+ * Puts a file in the place of another one, which is kept. Killed at any moment, one of the two is there: a start without a
+ * keystore would make an empty one.
+ */
+function replaceFile(path: string, by: string, kept: string | null): void {
+  if (kept !== null) {
+    try {
+      linkSync(path, kept);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'EEXIST') throw error;
+      // Not every file system has hard links.
+      copyFileSync(path, kept, constants.COPYFILE_EXCL);
+      flush(kept);
+    }
+  }
+  renameSync(by, path);
+  flush(dirname(path));
+}
 
-/** Makes sure that nobody has the file open, and that all of it is in one file; the keys that are revoked in it. */
-function revokedIn(path: string): Revocation[] {
-  const raw = new Database(path, { timeout: 0, fileMustExist: true });
+/** Waits until a file, or which files are in a folder, would survive a power cut. */
+function flush(path: string): void {
+  const descriptor = openSync(path, 'r');
   try {
+    fsyncSync(descriptor);
+  } finally {
+    closeSync(descriptor);
+  }
+}
+
+type Revocation = { id: string; at: number; reason: string };
+type User = Schema['console_users'];
+/** What an old backup must not bring back. */
+type Standing = { revoked: readonly Revocation[]; users: readonly User[] };
+const NOTHING: Standing = { revoked: [], users: [] };
+
+/** Makes sure that nobody has the file open, and that all of it is in one file; what is to stay as it is in it. */
+function standingIn(path: string, serverSecret: string): Standing {
+  let raw: Database.Database | undefined;
+  try {
+    raw = new Database(path, { timeout: 0, fileMustExist: true });
     raw.pragma('locking_mode = EXCLUSIVE');
     // Leaving WAL takes a lock that nobody else may share, and leaves no other files behind.
     const mode = raw.pragma('journal_mode = DELETE', { simple: true });
     if (mode !== 'delete') throw Object.assign(new Error('in use'), { code: 'SQLITE_BUSY' });
-    return raw
+    const revoked = raw
       .prepare('select id, revoked_at as at, revoked_reason as reason from keys where revoked_at is not null')
       .all() as Revocation[];
+    return { revoked, users: usersIn(raw, serverSecret) };
   } catch (error) {
-    const { code } = error as { code?: string };
-    if (code !== 'SQLITE_BUSY') throw error;
+    const { code, message } = error as { code?: string; message: string };
+    if (code === 'SQLITE_BUSY')
+      throw new KeystoreError(
+        `${path} is in use. Stop the gateway and billing first; nothing was changed.`,
+        'IN_USE',
+        { cause: error },
+      );
     throw new KeystoreError(
-      `${path} is in use. Stop the gateway and billing first; nothing was changed.`,
-      'IN_USE',
+      `${path} cannot be read: ${message}. So nobody knows which keys were revoked in it and which users of the console were disabled; nothing was changed. Move it away, restore again, and see to those yourself.`,
+      'DAMAGED',
       { cause: error },
     );
   } finally {
-    raw.close();
+    raw?.close();
   }
 }
 
-/** Nothing brings a revoked key back, an old backup neither. Returns how many it would have brought back. */
-async function revokeAgain(path: string, revoked: readonly Revocation[]): Promise<number> {
-  const database = await openDatabase(`sqlite:${path}`);
+/** Those who may sign in to the console there, and those who may no longer. */
+function usersIn(raw: Database.Database, serverSecret: string): User[] {
+  const check = raw.prepare("select value from meta where name = 'secret_check'").pluck().get();
+  // Nobody of another secret's keystore ever signed in here, and their second factors could not be opened.
+  if (check !== secretCheck(serverSecret)) return [];
+  const table = raw.prepare("select 1 from sqlite_master where name = 'console_users'").get();
+  // A keystore of an older version has no such table, or no second factors in it.
+  if (table === undefined) return [];
+  const users = raw.prepare('select * from console_users order by name').all() as User[];
+  return users.map((user) => ({
+    ...user,
+    totp_sealed: user.totp_sealed ?? null,
+    totp_step: user.totp_step ?? null,
+  }));
+}
+
+/** Nothing that was taken from somebody comes back by an old backup. */
+async function takeOver(url: string, { revoked, users }: Standing): Promise<Omit<Restored, 'movedTo'>> {
+  const database = await openDatabase(url);
   try {
-    let count = 0;
-    await database.db.transaction().execute(async (trx) => {
+    return await database.db.transaction().execute(async (trx) => {
+      let stillRevoked = 0;
       for (const { id, at, reason } of revoked) {
         const { numUpdatedRows } = await trx
           .updateTable('keys')
@@ -182,10 +276,27 @@ async function revokeAgain(path: string, revoked: readonly Revocation[]): Promis
           .executeTakeFirstOrThrow();
         if (numUpdatedRows === 0n) continue;
         await destroySeals(trx, id);
-        count++;
+        stillRevoked++;
       }
+      await trx.deleteFrom('console_sessions').execute();
+      const stillDisabled: string[] = [];
+      for (const user of users) {
+        const there = await trx
+          .selectFrom('console_users')
+          .select('disabled_at')
+          .where('name', '=', user.name)
+          .executeTakeFirst();
+        if (user.disabled_at !== null && there?.disabled_at === null) stillDisabled.push(user.name);
+        const { name, created_at, ...now } = user;
+        const set = { ...now, disabled_at: there?.disabled_at ?? user.disabled_at };
+        await trx
+          .insertInto('console_users')
+          .values({ name, created_at, ...set })
+          .onConflict((conflict) => conflict.column('name').doUpdateSet(set))
+          .execute();
+      }
+      return { stillRevoked, stillDisabled, usersAsBefore: users.length };
     });
-    return count;
   } finally {
     await closeDatabase(database);
   }

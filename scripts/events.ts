@@ -1,5 +1,5 @@
 import { Command, Option } from 'commander';
-import type { EventRecord } from '../keystore/keystore.ts';
+import type { EventRecord, Keystore } from '../keystore/keystore.ts';
 import { actor, fail, print, run, table, withKeystore } from './command.ts';
 
 const program = new Command('events').description(
@@ -89,18 +89,23 @@ async function replay(id: string | undefined, options: { allFailed?: boolean }):
       );
       return;
     }
-    let count = 0;
-    for (;;) {
-      const failed = await keystore.listEvents({ status: 'failed', limit: 100 });
-      if (failed.length === 0) break;
-      for (const event of failed) {
-        await keystore.replayEvent({ id: event.id, actor });
-        count += 1;
-      }
-    }
+    // All of them are known before the first is replayed: one that fails anew at once is not to come up again.
+    const failed = await failedEvents(keystore);
+    for (const each of failed) await keystore.replayEvent({ id: each, actor });
+    const count = failed.length;
     if (count === 0) console.log('No event has failed.');
     else console.log(`${count} ${count === 1 ? 'event is' : 'events are'} back in the inbox.`);
   });
+}
+
+async function failedEvents(keystore: Keystore): Promise<string[]> {
+  const ids: string[] = [];
+  for (let last: EventRecord | undefined; ; ) {
+    const events = await keystore.listEvents({ status: 'failed', limit: 100, ...(last && { before: last }) });
+    ids.push(...events.map(({ id }) => id));
+    last = events.at(-1);
+    if (last === undefined) return ids;
+  }
 }
 
 function toJson(event: Omit<EventRecord, 'payload'>): Record<string, string | number | null> {

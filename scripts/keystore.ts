@@ -48,13 +48,18 @@ async function backup(file: string): Promise<void> {
 
 async function restore(file: string): Promise<void> {
   const { keystoreUrl, serverSecret } = loadConfig(process.env, 'tool');
-  const { movedTo, stillRevoked } = await withProgress((show) =>
+  const { movedTo, stillRevoked, stillDisabled, usersAsBefore } = await withProgress((show) =>
     restoreKeystore(resolve(file), keystoreUrl, serverSecret, show),
   );
   console.log(`${keystoreName(keystoreUrl)} is now as it was when ${resolve(file)} was made.`);
   if (movedTo !== null) console.log(`The keystore that was there is kept at ${movedTo}.`);
   if (stillRevoked > 0)
     console.log(`Revoked since, and still so: ${stillRevoked} ${stillRevoked === 1 ? 'key' : 'keys'}.`);
+  if (stillDisabled.length > 0)
+    console.log(`Users of the console disabled since, and still so: ${stillDisabled.join(', ')}.`);
+  if (usersAsBefore > 0)
+    console.log('Passwords and second factors of the console are those of now, not those of the backup.');
+  console.log('Nobody is signed in to the console any more.');
   console.log('Start the services, then run "npm run reconcile": it looks up at Stripe what happened since.');
 }
 

@@ -1,10 +1,9 @@
 import { Command } from 'commander';
 import { InboxWorker } from '../billing/inbox-worker.ts';
 import { reconcile } from '../billing/reconcile.ts';
-import { createStripe } from '../billing/stripe-client.ts';
-import { loadConfig } from '../shared/config.ts';
+import { createStripe, type StripeClient } from '../billing/stripe-client.ts';
+import { type Config, loadConfig } from '../shared/config.ts';
 import { duration, print, run, stripeAccount, table, withKeystore } from './command.ts';
-import { sandboxPrices } from './compose.ts';
 
 /** Stripe lists events for 30 days. */
 const USUALLY_BACK_MS = 30 * 86_400_000;
@@ -30,10 +29,7 @@ async function reconcileNow(options: Options): Promise<void> {
   const wanted = loadConfig(process.env, 'tool');
   const account = stripeAccount(wanted);
   const stripe = createStripe(account);
-  // The prices of the sandbox are made anew at each of its starts.
-  const config = wanted.stripe
-    ? wanted
-    : loadConfig({ ...process.env, ...(await sandboxPrices(wanted, stripe)) }, 'tool');
+  const config = wanted.stripe ? wanted : await withSandboxPrices(wanted, stripe);
   await withKeystore(async (keystore, _config, log) => {
     await keystore.bindMode(account.mode);
     const context = {
@@ -62,6 +58,13 @@ async function reconcileNow(options: Options): Promise<void> {
     else show(report, dryRun, inbox);
     if (report.drift.some((drift) => drift.open)) process.exitCode = 2;
   }, config);
+}
+
+/** The prices of the sandbox are made anew at each of its starts. */
+async function withSandboxPrices(config: Config, stripe: StripeClient): Promise<Config> {
+  // The image has no sandbox, nor what starts one.
+  const { sandboxPrices } = await import('./compose.ts');
+  return loadConfig({ ...process.env, ...(await sandboxPrices(config, stripe)) }, 'tool');
 }
 
 function showProgress(checked: Record<string, number>): void {

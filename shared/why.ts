@@ -7,7 +7,7 @@ import {
 } from './access.ts';
 import { isAllowedFrom } from './address-ranges.ts';
 import { type LimitsOverride, type Plan, type PlanCatalogue, planOfKey } from './plan.ts';
-import { type ProblemCode, problem, problemStatus } from './problems.ts';
+import { PROBLEM_STATUSES, type ProblemCode, problem, problemStatus } from './problems.ts';
 import { type Verdict, verdictSchema, type WhyQuestion } from './verdict.ts';
 
 /** A key, as far as it bears on what becomes of a request. Times are milliseconds since the epoch. */
@@ -119,14 +119,19 @@ export async function why(
   return { request, key, access, plan, verdict, from: told ? 'gateway' : 'keystore', refusals };
 }
 
-/** The answer that a request got: `429 rate_limited`. */
+/** The answer that a request got: `429 rate_limited`; of a code that is not known here, the code alone. */
 export function outcomeOf({ code }: WhyRefusal): string {
-  return `${problemStatus(code as ProblemCode)} ${code}`;
+  return isKnown(code) ? `${problemStatus(code)} ${code}` : code;
 }
 
-/** Why a request was refused, in a sentence. */
+/** Why a request was refused, in a sentence; where none is known, the code. */
 export function sentenceOf({ code, detail }: WhyRefusal): string {
-  return detail ?? problem(code as ProblemCode).detail;
+  return detail ?? (isKnown(code) ? problem(code).detail : code);
+}
+
+/** A gateway of another version may have written down a code that is not. */
+function isKnown(code: string): code is ProblemCode {
+  return Object.hasOwn(PROBLEM_STATUSES, code);
 }
 
 function questionAbout({ id }: WhyKey, request: WhyRefusal | null): WhyQuestion {

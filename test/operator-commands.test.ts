@@ -9,6 +9,7 @@ import { type BillingUnderTest, startBillingUnderTest } from './billing.ts';
 import { newKeystoreUrl, newSqliteUrl, SERVER_SECRET, temporaryFolder } from './keystores.ts';
 import { licencePlansFile } from './licences.ts';
 import { runProgram, startProgramUntil } from './processes.ts';
+import { rawQuery } from './raw-sql.ts';
 
 describe('npm run keystore', () => {
   it('brings it up to date, backs it up, copies it and restores it', async () => {
@@ -35,6 +36,14 @@ describe('npm run keystore', () => {
     const secret = await program('copy', '--to', 'postgres://me:hunter2hunter2@127.0.0.1/x');
     expect(secret).toMatchObject({ code: 1, output: expect.stringContaining('set KEYSTORE_COPY_TO') });
     expect(secret.output).not.toContain('hunter2');
+    const admin = (args: string[]) => runProgram('scripts/admin.ts', env, args, 'correct horse battery\n');
+    await admin(['create', 'ada']);
+    const withUser = join(temporaryFolder(), 'with-user.sqlite');
+    await program('backup', withUser);
+    await admin(['disable', 'ada']);
+    expect((await program('restore', withUser)).output).toContain(
+      'Users of the console disabled since, and still so: ada.\nPasswords and second factors of the console are those of now',
+    );
     const restored = await program('restore', file);
     expect(restored.output).toMatch(/is now as it was when .*\nThe keystore that was there is kept at /);
     expect((await runProgram('scripts/keys.ts', env, ['list'])).output).toContain('internal');
@@ -292,6 +301,31 @@ describe('npm run events', () => {
       await test.close();
     }
   });
+});
+
+it('npm run events -- replay --all-failed replays each once, also what fails anew at once', async () => {
+  const env = { KEYSTORE_URL: newSqliteUrl(), TOLLGATE_SECRET: SERVER_SECRET };
+  await runProgram('scripts/keystore.ts', env, ['migrate']);
+  await rawQuery(
+    env.KEYSTORE_URL,
+    `with recursive n(i) as (select 1 union all select i + 1 from n where i < 120)
+     insert into events (id, group_key, type, mode, payload, status, attempts, next_attempt_at, created_at, received_at)
+     select 'evt_' || i, 'evt_' || i, 'invoice.paid', 'test', '{}', 'failed', 9, 0, 1, i % 7 from n`,
+  );
+  await rawQuery(
+    env.KEYSTORE_URL,
+    `create trigger anew after update of status on events when new.status = 'pending'
+     begin update events set status = 'failed' where id = new.id; end`,
+  );
+  expect(await runProgram('scripts/events.ts', env, ['replay', '--all-failed'])).toEqual({
+    code: 0,
+    output: '120 events are back in the inbox.\n',
+  });
+  const replays = await rawQuery(
+    env.KEYSTORE_URL,
+    "select count(*) as n, count(distinct details) as events from audit where action = 'event.replayed'",
+  );
+  expect(replays).toEqual([{ n: 120, events: 120 }]);
 });
 
 describe('npm run payment-link', () => {

@@ -253,6 +253,28 @@ describe('an operator', () => {
     await page.getByText('The subscription is active').waitFor();
     await look(page, 'console-9-bought');
 
+    // Whoever pastes a customer's key leaves it in no address.
+    const { plaintext, id } = await test.keystore.createKey({
+      mode: 'test',
+      prefix: 'tg',
+      planId: 'pro',
+      name: null,
+      expiresAt: null,
+      actor: 'test',
+    });
+    await page.getByRole('link', { name: 'Customers', exact: true }).click();
+    const visited: string[] = [];
+    page.on('request', (request) => visited.push(request.url()));
+    await page.getByLabel('Find').fill(`${plaintext.slice(0, -1)}!`);
+    await page.getByRole('button', { name: 'Show' }).click();
+    expect(await page.getByRole('alert').textContent()).toContain('not a whole key');
+    expect(await page.getByLabel('Find').inputValue()).toBe('');
+    await look(page, 'console-9-searched-by-a-key');
+    await page.getByLabel('Find').fill(plaintext);
+    await page.getByRole('button', { name: 'Show' }).click();
+    await page.waitForURL(`${test.url}/console/keys/${id}`);
+    expect(visited.filter((url) => url.includes(plaintext.slice(8, 40)))).toEqual([]);
+
     await page.getByRole('link', { name: 'Events', exact: true }).click();
     await look(page, 'console-10-events');
     for (const section of ['Customers', 'Purchases']) {

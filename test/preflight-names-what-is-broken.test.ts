@@ -10,6 +10,7 @@ import {
   type Verdict,
   withoutConfiguration,
 } from '../billing/preflight/preflight.ts';
+import { backupKeystore } from '../keystore/keystore.ts';
 import { freePort } from '../scripts/free-port.ts';
 import { ConfigError, type StripeConfig } from '../shared/config.ts';
 import { temporaryFolder } from './keystores.ts';
@@ -104,6 +105,22 @@ const rows: Row[] = [
     'warning',
     /made 2 days ago; a trial restore/,
     () => faults.backupNoted((record) => ({ ...record, at: Date.now() - 2 * 86_400_000 })),
+  ],
+  [
+    'an older file than the last backup that was made',
+    'backup',
+    'warning',
+    /made less than an hour ago, but what is in .*old\.sqlite is of 9 days ago; a trial restore/,
+    async () => {
+      const backupFile = join(temporaryFolder(), 'old.sqlite');
+      const asItIs = await faults.backupNoted((record) => record);
+      await backupKeystore(rig.tollgate.config.keystoreUrl, backupFile);
+      const at = Date.now() - 9 * 86_400_000;
+      const noted = JSON.stringify({ at, file: backupFile });
+      await rawQuery(`sqlite:${backupFile}`, `update meta set value = '${noted}' where name = 'last_backup'`);
+      await rawQuery(`sqlite:${backupFile}`, `update audit set at = ${at}`);
+      return { ...asItIs, context: { backupFile } };
+    },
   ],
   [
     'a backup that is damaged',

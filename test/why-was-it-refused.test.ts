@@ -5,7 +5,7 @@ import { POLICY_DEFAULTS, routeTo } from '../gateway/routes/route-spec.ts';
 import { freePort } from '../scripts/free-port.ts';
 import { mintKey } from '../shared/keys.ts';
 import { loadPlans } from '../shared/plans.ts';
-import { type Why, why } from '../shared/why.ts';
+import { outcomeOf, sentenceOf, type Why, type WhyRefusal, why } from '../shared/why.ts';
 import {
   boughtKey,
   closeAll,
@@ -50,6 +50,12 @@ function plansFile(): string {
   writeFileSync(file, PLANS);
   return file;
 }
+
+it.each(['of_a_later_version', 'constructor'])('a refusal of the unknown code %s is shown by it', (code) => {
+  const refusal = { code, detail: null } as WhyRefusal;
+  expect([outcomeOf(refusal), sentenceOf(refusal)]).toEqual([code, code]);
+  expect(sentenceOf({ ...refusal, detail: 'It said why.' })).toBe('It said why.');
+});
 
 function ask(gateway: TestGateway, id: string, gatewayUrl = gateway.internalUrl): Promise<Why | null> {
   return why(gateway.keystore, { id, gatewayUrl, plans: catalogue(), now: Date.now() });

@@ -2,11 +2,13 @@ import express, { type Request, type Response, type Router } from 'express';
 import type { KeyCursor, KeyRecord } from '../../keystore/keystore.ts';
 import { onlyBy } from '../../shared/methods.ts';
 import { ProblemError } from '../../shared/problems.ts';
+import { answerStatus } from '../answer-status.ts';
 import type { Billing } from '../context.ts';
 import { csvLine } from './csv.ts';
 import { showKeyPage } from './key-page.ts';
 import { type AskedState, accessNow, KEY_STATES, keysThatMayBe, STATE_TONES } from './key-states.ts';
 import { consoleUrl, pageCursor, queryText, sendConsolePage, shortTime } from './page.ts';
+import { answerSearch, searchedFor } from './search.ts';
 
 const PAGE = 50;
 /** Keys read at once for a file of all of them. */
@@ -28,6 +30,7 @@ const COLUMNS = [
 
 /**
  * `GET /console/keys?q=&plan=&state=&before=`: keys, newest first, of which `q` may be anything that names one;
+ * `POST /console/keys {q, plan, state}` leads there, and from a whole key, which must be in no address, to its page;
  * `GET /console/keys.csv`: all of them; `GET /console/keys/:id`: one.
  */
 export function keyRoutes(billing: Billing): Router {
@@ -35,21 +38,14 @@ export function keyRoutes(billing: Billing): Router {
   const { keystore, plans } = billing;
 
   router.get('/keys', async (request, response) => {
-    const asked = filterOf(request);
-    const { keys, next } = await browse(asked, PAGE, cursorOf(request));
-    sendConsolePage(response, 'keys', {
-      asked,
-      plans: plans.plans.map(({ id }) => id),
-      states: KEY_STATES,
-      keys: keys.map((key) => keyRow(billing, key)),
-      filtered: Object.values(asked).some((value) => value !== undefined),
-      later: queryText(request, 'before') !== undefined,
-      first: consoleUrl('/console/keys', asked),
-      next: next && consoleUrl('/console/keys', { ...asked, before: `${next.createdAt}.${next.id}` }),
-      csv: consoleUrl('/console/keys.csv', asked),
-    });
+    await showKeys(response, filterOf(request), cursorOf(request));
   });
-  router.all('/keys', onlyBy('GET'));
+  router.post('/keys', async (request, response) => {
+    const list = { path: '/console/keys', fields: ['q', 'plan', 'state'] };
+    const problem = await answerSearch(keystore, request, response, list);
+    if (problem) await showKeys(response, UNASKED, undefined, problem);
+  });
+  router.all('/keys', onlyBy('GET', 'POST'));
 
   router.get('/keys.csv', async (request, response) => {
     const asked = filterOf(request);
@@ -72,6 +68,28 @@ export function keyRoutes(billing: Billing): Router {
   });
   return router;
 
+  async function showKeys(
+    response: Response,
+    asked: Asked,
+    before: KeyCursor | undefined,
+    problem?: ProblemError,
+  ): Promise<void> {
+    const { keys, next } = await browse(asked, PAGE, before);
+    if (problem) answerStatus(response, problem);
+    sendConsolePage(response, 'keys', {
+      asked,
+      problem: problem?.toProblem(response.locals.requestId),
+      plans: plans.plans.map(({ id }) => id),
+      states: KEY_STATES,
+      keys: keys.map((key) => keyRow(billing, key)),
+      filtered: Object.values(asked).some((value) => value !== undefined),
+      later: before !== undefined,
+      first: consoleUrl('/console/keys', asked),
+      next: next && consoleUrl('/console/keys', { ...asked, before: `${next.createdAt}.${next.id}` }),
+      csv: consoleUrl('/console/keys.csv', asked),
+    });
+  }
+
   function browse(asked: Asked, limit: number, before: KeyCursor | undefined) {
     return keystore.browseKeys({
       limit,
@@ -84,13 +102,14 @@ export function keyRoutes(billing: Billing): Router {
 }
 
 type Asked = { q: string | undefined; plan: string | undefined; state: AskedState | undefined };
+const UNASKED: Asked = { q: undefined, plan: undefined, state: undefined };
 
 function filterOf(request: Request): Asked {
   const state = queryText(request, 'state');
   const known = KEY_STATES.find((each) => each === state);
   if (state !== undefined && known === undefined)
     throw new ProblemError('invalid_request', `state is one of ${KEY_STATES.join(', ')}.`);
-  return { q: queryText(request, 'q'), plan: queryText(request, 'plan'), state: known };
+  return { q: searchedFor(request), plan: queryText(request, 'plan'), state: known };
 }
 
 function cursorOf(request: Request): KeyCursor | undefined {

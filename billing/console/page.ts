@@ -37,12 +37,15 @@ export function consoleUrl(path: string, query: Record<string, string | undefine
   return set.length === 0 ? path : `${path}?${new URLSearchParams(set)}`;
 }
 
+/** Where a page of a list begins: after the one of this moment and id. */
+export type PageCursor = { at: number; id: string };
+
 /**
  * Where the page of a list begins that an address asks for: after the one of this moment and id. `undefined`: at the newest.
  *
  * @throws ProblemError `invalid_request`
  */
-export function pageCursor(request: Request): { at: number; id: string } | undefined {
+export function pageCursor(request: Request): PageCursor | undefined {
   const text = queryText(request, 'before');
   if (text === undefined) return undefined;
   const [, at, id] = /^(\d{1,15})\.(.{1,255})$/.exec(text) ?? [];

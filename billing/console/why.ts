@@ -1,6 +1,5 @@
 import express, { type Router } from 'express';
 import { urlHost } from '../../shared/config.ts';
-import { parseKey } from '../../shared/keys.ts';
 import { onlyBy } from '../../shared/methods.ts';
 import { ProblemError } from '../../shared/problems.ts';
 import { outcomeOf, sentenceOf, type Why, type WhyRefusal, why } from '../../shared/why.ts';
@@ -8,6 +7,7 @@ import { answerStatus } from '../answer-status.ts';
 import type { Billing } from '../context.ts';
 import { overrideText } from '../pages.ts';
 import { consoleUrl, queryText, sendConsolePage, shortTime } from './page.ts';
+import { looksLikeKey, noSuchKey } from './search.ts';
 
 /**
  * `GET /console/why?id=`: what would become of a request now and why, by key id or by the id of a request that was refused.
@@ -38,17 +38,12 @@ export function whyPages(billing: Billing): Router {
     const asked = String(request.body?.asked ?? '')
       .trim()
       .slice(0, 200);
-    const id = looksLikeKey(asked) ? (await keystore.authenticateKey(asked))?.id : asked;
+    const id = looksLikeKey(asked) ? await idOf(asked) : asked;
     if (id !== undefined) {
       response.redirect(303, consoleUrl('/console/why', { id: id || undefined }));
       return;
     }
-    const problem = new ProblemError(
-      'invalid_key',
-      parseKey(asked)
-        ? 'No key like this was ever issued here: a request with it is answered 401.'
-        : 'What was sent is not a whole key: its form or checksum is wrong.',
-    );
+    const problem = noSuchKey(asked);
     answerStatus(response, problem);
     sendConsolePage(response, 'why', {
       asked: '',
@@ -58,11 +53,11 @@ export function whyPages(billing: Billing): Router {
   });
   router.all('/why', onlyBy('GET', 'POST'));
   return router;
-}
 
-/** What was pasted of a key must not come back in an address, whole or not. */
-function looksLikeKey(text: string): boolean {
-  return /_(live|test)_/.test(text);
+  /** A proxy in front may give requests ids that are as long as a key. */
+  async function idOf(asked: string): Promise<string | undefined> {
+    return (await keystore.authenticateKey(asked))?.id ?? (await keystore.findRefusal(asked))?.requestId;
+  }
 }
 
 function nothingKnown(): ProblemError {

@@ -25,9 +25,9 @@ export const backup: Check = {
     const file = backupFile ?? last.file;
     const made = `The last backup was made ${ageText(now() - last.at)} ago`;
     if (now() - last.at > OLD_MS) return stopIfLive(context, `${made}.`, REMEDY);
-    let keys: number;
+    let tried: { keys: number; madeAt: number | null };
     try {
-      ({ keys } = await tryRestore(file, config.serverSecret));
+      tried = await tryRestore(file, config.serverSecret);
     } catch (error) {
       const { code, message, syscall } = error as NodeJS.ErrnoException;
       if (syscall === 'mkdtemp') {
@@ -46,8 +46,17 @@ export const backup: Check = {
         'Fetch it from where it is kept, and say --backup <file>.',
       );
     }
-    const detail = `${made}; a trial restore of ${file} had ${keys} ${keys === 1 ? 'key' : 'keys'}.`;
-    return now() - last.at > RECENT_MS ? warning(detail, REMEDY) : ok(detail);
+    const { keys, madeAt } = tried;
+    const restored = `a trial restore of ${file} had ${keys} ${keys === 1 ? 'key' : 'keys'}`;
+    // A file that was named may be an older one than the last that was made.
+    const older = madeAt !== null && madeAt < last.at;
+    const age = now() - (older ? madeAt : last.at);
+    const detail = older
+      ? `${made}, but what is in ${file} is of ${ageText(age)} ago; ${restored}.`
+      : `${made}; ${restored}.`;
+    if (age > OLD_MS)
+      return stopIfLive(context, detail, older ? `Say --backup with the last one. ${REMEDY}` : REMEDY);
+    return age > RECENT_MS ? warning(detail, REMEDY) : ok(detail);
   },
 };
 

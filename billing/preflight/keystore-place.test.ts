@@ -1,4 +1,6 @@
-import { afterAll, beforeAll, expect, it } from 'vitest';
+import { existsSync } from 'node:fs';
+import { statfs } from 'node:fs/promises';
+import { afterAll, afterEach, beforeAll, expect, it, vi } from 'vitest';
 import { type Keystore, openKeystore } from '../../keystore/keystore.ts';
 import { type Config, loadConfig } from '../../shared/config.ts';
 import { createLogger } from '../../shared/log.ts';
@@ -6,6 +8,15 @@ import { newSqliteUrl } from '../../test/keystores.ts';
 import { createStripe } from '../stripe-client.ts';
 import type { PreflightContext } from './check.ts';
 import { keystorePlace } from './keystore-place.ts';
+
+vi.mock('node:fs', async (original) => {
+  const fs = await original<typeof import('node:fs')>();
+  return { ...fs, existsSync: vi.fn(fs.existsSync) };
+});
+vi.mock('node:fs/promises', async (original) => {
+  const fs = await original<typeof import('node:fs/promises')>();
+  return { ...fs, statfs: vi.fn(fs.statfs) };
+});
 
 let config: Config;
 let keystore: Keystore;
@@ -18,6 +29,11 @@ beforeAll(async () => {
   });
 });
 afterAll(() => keystore.close());
+afterEach(() => {
+  vi.mocked(existsSync).mockReset();
+  vi.mocked(statfs).mockReset();
+  vi.unstubAllEnvs();
+});
 
 const at = (keystoreUrl: string, mode: 'test' | 'live'): PreflightContext => ({
   mode,
@@ -40,6 +56,27 @@ it.each([
     remedy: expect.stringContaining('KEYSTORE_URL'),
   });
   expect(await keystorePlace.run(at(url, 'test'))).toMatchObject({ verdict: 'warning' });
+});
+
+it.each([
+  ['Docker', '/.dockerenv', undefined],
+  ['Podman', '/run/.containerenv', undefined],
+  ['containerd or CRI-O under Kubernetes', '', '10.0.0.1'],
+])('the layer of a container of %s is a stop', async (_whose, file, host) => {
+  vi.mocked(statfs).mockResolvedValue({ type: 0x794c7630 } as never);
+  vi.mocked(existsSync).mockImplementation((path) => path === file);
+  vi.stubEnv('KUBERNETES_SERVICE_HOST', host);
+  expect(await keystorePlace.run(at('sqlite:/usr/keystore.sqlite', 'test'))).toMatchObject({
+    verdict: 'stop',
+    detail: '/usr is in the layer of this container, and goes with it.',
+  });
+});
+
+it('the same kind of file system outside of a container is none', async () => {
+  vi.mocked(statfs).mockResolvedValue({ type: 0x794c7630 } as never);
+  vi.mocked(existsSync).mockReturnValue(false);
+  vi.stubEnv('KUBERNETES_SERVICE_HOST', undefined);
+  expect(await keystorePlace.run(at('sqlite:/usr/keystore.sqlite', 'live'))).toMatchObject({ verdict: 'ok' });
 });
 
 it('a database server is a place that stays; its password is not shown', async () => {

@@ -48,9 +48,18 @@ async function placeFault(context: PreflightContext): Promise<Finding | null> {
   const { type } = await statfs(folder);
   if (IN_MEMORY.has(type))
     return stop(`${folder} is in memory: a restart of the machine would empty it.`, REMEDY);
-  if (type === CONTAINER_LAYER && existsSync('/.dockerenv'))
+  if (type === CONTAINER_LAYER && isContainer())
     return stop(`${folder} is in the layer of this container, and goes with it.`, 'Mount a volume there.');
   return null;
+}
+
+/** Docker and Podman leave a file; under Kubernetes, neither containerd nor CRI-O does. */
+function isContainer(): boolean {
+  return (
+    existsSync('/.dockerenv') ||
+    existsSync('/run/.containerenv') ||
+    process.env.KUBERNETES_SERVICE_HOST !== undefined
+  );
 }
 
 function isWithin(folder: string, other: string): boolean {
