@@ -58,10 +58,10 @@ describe('a request over a link', () => {
     const { links, target, spec } = await upstreamWith(2);
     const sent = (path: string, value: string) =>
       askOverLink(links, target, spec, { method: 'GET', path, headers: ['X-Some', value] }, {}, 0);
-    expect(sent('/caf\u00e9', 'thing')).toBe(false);
-    expect(sent('/', 'caf\u00e9')).toBe(false);
-    expect(sent('/', 'nul\0')).toBe(false);
-    expect(sent('http://elsewhere/', 'thing')).toBe(false);
+    expect(sent('/caf\u00e9', 'thing')).toBeNull();
+    expect(sent('/', 'caf\u00e9')).toBeNull();
+    expect(sent('/', 'nul\0')).toBeNull();
+    expect(sent('http://elsewhere/', 'thing')).toBeNull();
     expect(target.connections).toBe(0);
   });
 
@@ -123,12 +123,26 @@ describe('who asked over a link', () => {
     expect(target.connections).toBe(0);
   });
 
+  it('and leaves before its link is connected, takes nothing with it', async () => {
+    const { links, target, spec } = await upstreamWith(2);
+    const failed = new Promise((resolve) => {
+      const handler = { onResponseError: (_: unknown, error: Error) => resolve(error) };
+      const request = { method: 'GET', path: '/', headers: [] };
+      const linked = askOverLink(links, target, spec, request, handler, performance.now());
+      if (linked === null || linked === 'later') throw new Error('It was not sent');
+      expect(target.connections).toBe(1);
+      linked.abort(new Error('The client left'));
+      expect(target.connections).toBe(0);
+    });
+    expect(await failed).toMatchObject({ message: 'The client left' });
+  });
+
   it('takes none of the turns in which connections are opened where the server is to be asked otherwise', async () => {
     const { links, target, spec } = await upstreamWith(2);
     links.to(target).answeredOtherwise();
     const request = { method: 'GET', path: '/', headers: [] };
     for (let n = 0; n < 9; n++)
-      expect(askOverLink(links, target, spec, request, {}, performance.now())).toBe(false);
+      expect(askOverLink(links, target, spec, request, {}, performance.now())).toBeNull();
     expect(links.to(target).look(9, 0, 0)).toBe('now');
   });
 });

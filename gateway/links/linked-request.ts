@@ -33,7 +33,8 @@ export function isForLink(method: string, target: Target, spec: UpstreamSpec): b
  * failure, by way of undici itself, to which it happens once more.
  *
  * @param since when it was first tried, by `performance.now()`
- * @returns whether it was sent; `later`: a link is to be had in a later turn of the event loop. Nothing was done when it was not.
+ * @returns what ends it, also while its link still connects; `later`: a link is to be had in a later turn of the event loop;
+ *   `null`: it is not for a link. Nothing was done in either case.
  */
 export function askOverLink(
   links: UpstreamLinks,
@@ -42,16 +43,17 @@ export function askOverLink(
   request: BareRequest,
   handler: Dispatcher.DispatchHandler,
   since: number,
-): boolean | 'later' {
+): Pick<Dispatcher.DispatchController, 'abort'> | 'later' | null {
   const linksThere = links.to(target);
-  if (!linksThere.answersPlainly) return false;
+  if (!linksThere.answersPlainly) return null;
   const when = linksThere.look(spec.maxConnections, performance.now(), since);
-  if (when !== 'now') return when === 'later' && 'later';
+  if (when !== 'now') return when === 'later' ? 'later' : null;
   const head = headOf(request, linksThere.hop);
   const link = head === null ? null : linksThere.take(spec.maxConnections);
-  if (head === null || link === null) return false;
-  new LinkedRequest(links.sweepMs, linksThere, link, target, spec, request, handler).send(head);
-  return true;
+  if (head === null || link === null) return null;
+  const linked = new LinkedRequest(links.sweepMs, linksThere, link, target, spec, request, handler);
+  linked.send(head);
+  return linked;
 }
 
 /** As undici writes it, latin1; `null` when it is not plain enough. */

@@ -1,7 +1,10 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { closeAll, startTestGateway } from '../../test/gateways.ts';
+import { closeAll, closeLater, startTestGateway } from '../../test/gateways.ts';
 import { type RawUpstream, startRawUpstream } from '../../test/raw-upstreams.ts';
+import { LANES } from '../../test/servers.ts';
 import { routeTo } from '../routes/route-spec.ts';
 
 afterEach(closeAll);
@@ -179,3 +182,53 @@ describe('a client that leaves: its request is cancelled upstream within 100 ms'
     expect(upstream.connections[0]?.closed).toBe(false);
   });
 });
+
+/** The address of a server that is there and accepts nobody: whoever comes stays on the way. */
+async function startUnaccepting(): Promise<string> {
+  // It stands still once it listens, and the line of those who wait is filled.
+  const script = `const server = require('node:net').createServer().listen({ port: 0, host: '127.0.0.1', backlog: 1 }, () => {
+    process.stdout.write(String(server.address().port));
+    setTimeout(() => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0), 10);
+  });`;
+  const child = spawn(process.execPath, ['-e', script], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const waiting: Socket[] = [];
+  closeLater({
+    close: async () => {
+      for (const socket of waiting) socket.destroy();
+      child.kill('SIGKILL');
+      if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
+    },
+  });
+  const [port] = (await once(child.stdout, 'data')) as [Buffer];
+  await vi.waitFor(
+    async () => {
+      const socket = connect(Number(String(port)), '127.0.0.1');
+      waiting.push(socket);
+      const connected = once(socket, 'connect').then(() => true);
+      expect(await Promise.race([connected, new Promise((resolve) => setTimeout(resolve, 200))])).not.toBe(
+        true,
+      );
+    },
+    { interval: 1 },
+  );
+  return `http://127.0.0.1:${port}`;
+}
+
+it.each(LANES)(
+  'while its connection to the API still opens: that is given up (fast lane %s)',
+  async (FAST_LANE) => {
+    const url = await startUnaccepting();
+    const gateway = await startTestGateway({ upstreamUrl: url, env: { FAST_LANE } });
+    const { plaintext: key } = await gateway.key();
+    const connections = async () => {
+      const text = await (await fetch(`${gateway.internalUrl}/metrics`)).text();
+      return Number(/^tollgate_gateway_upstream_connections\{.*\} (\d+)$/m.exec(text)?.[1]);
+    };
+    const socket = connect(gateway.port, '127.0.0.1');
+    socket.on('error', () => {});
+    socket.write(`GET / HTTP/1.1\r\nHost: h\r\nX-API-Key: ${key}\r\n\r\n`);
+    await vi.waitFor(async () => expect(await connections()).toBe(1));
+    socket.destroy();
+    await vi.waitFor(async () => expect(await connections()).toBe(0), { timeout: 2000, interval: 20 });
+  },
+);

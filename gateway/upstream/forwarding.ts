@@ -42,6 +42,8 @@ export class Forwarding implements Dispatcher.DispatchHandler, WaitingRequest {
   /** The server that is being asked, or will be in a later turn; `null` between two attempts and when all is over. */
   #target: Target | null = null;
   #controller: Dispatcher.DispatchController | null = null;
+  /** What ends a request over a link that may still connect: nothing is sent by then, so it is no controller yet. */
+  #linked: Pick<Dispatcher.DispatchController, 'abort'> | null = null;
   #status = 0;
   /** Something of an answer came from the server that is being asked. */
   #heard = false;
@@ -253,7 +255,7 @@ export class Forwarding implements Dispatcher.DispatchHandler, WaitingRequest {
   /** The connection to the client is closed. */
   clientGone(): void {
     if (this.#over) return;
-    const controller = this.#controller;
+    const controller = this.#controller ?? this.#linked;
     if (this.#asked === 0) this.#route.group.leave(this);
     this.#finish('client_gone');
     if (controller === null) return;
@@ -291,14 +293,19 @@ export class Forwarding implements Dispatcher.DispatchHandler, WaitingRequest {
     const links = begun === null && isForLink(method, target, upstream) ? this.#links : null;
     this.#target = target;
     this.#controller = null;
+    this.#linked = null;
     const path = upstreamTarget(requested, this.#route, target);
     const request = { path, method, headers: this.#headers };
     this.#asked++;
-    const sent = links !== null && askOverLink(links, target, upstream, request, this, this.#startedAt);
-    if (sent === true) return;
-    if (sent === 'later' && this.#asked === 1) {
+    const linked =
+      links === null ? null : askOverLink(links, target, upstream, request, this, this.#startedAt);
+    if (linked === 'later' && this.#asked === 1) {
       this.#asked = 0;
       soon(this);
+      return;
+    }
+    if (linked !== 'later' && linked !== null) {
+      this.#linked = linked;
       return;
     }
     (begun ?? target.dispatcher).dispatch({ ...request, body: this.#body }, this);
