@@ -75,3 +75,21 @@ it('whatever comes and goes: no server has more than it may, the least busy one 
     ),
   );
 });
+
+it('of requests that find no room, those that wait count for the retry budget, once', () => {
+  const upstream = { maxConnections: 1, retryBudget: 0.5 };
+  const group = new UpstreamGroup(routeToServers(URLS.slice(0, 1), upstream).upstream);
+  const retries = () => {
+    let taken = 0;
+    while (group.mayRetry()) taken++;
+    return taken;
+  };
+  expect(group.pick()).not.toBeNull();
+  const always = retries();
+  for (let n = 0; n < 100; n++) expect(group.pick()).toBeNull();
+  expect(retries()).toBe(0);
+  const request = { onRoom: () => {}, onNoRoom: () => {} };
+  expect(group.wait(request)).toBeNull();
+  expect([always, retries()]).toEqual([10, 1]);
+  group.leave(request);
+});

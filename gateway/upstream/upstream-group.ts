@@ -57,13 +57,15 @@ export class UpstreamGroup {
    */
   pick(tried?: Target, now = performance.now()): Target | null {
     if (tried !== undefined) return this.#take(now, tried) ?? this.#take(now, null);
-    this.#budget.request(now);
     if (this.#waiting.size > 0) {
       // Those that came before are first, also where a server became fit by the passing of time.
       this.#drain();
       if (this.#waiting.size > 0) return null;
     }
-    return this.#take(now, null);
+    const target = this.#take(now, null);
+    // Who finds none may come again by another way; it is counted when it waits.
+    if (target !== null) this.#budget.request(now);
+    return target;
   }
 
   /** Gives a server back: nothing more is under way there for whoever took it. */
@@ -78,8 +80,11 @@ export class UpstreamGroup {
    * @returns why it cannot: {@link NoServerFit} or {@link Overloaded}; `null` when it waits
    */
   wait(request: WaitingRequest): NoServerFit | Overloaded | null {
-    if (!this.#anyFit(performance.now())) return this.#noServerFit();
-    return this.#waiting.add(request) ? null : new Overloaded('Too many requests wait for the upstream');
+    const now = performance.now();
+    if (!this.#anyFit(now)) return this.#noServerFit();
+    if (!this.#waiting.add(request)) return new Overloaded('Too many requests wait for the upstream');
+    this.#budget.request(now);
+    return null;
   }
 
   /** A request no longer waits: its client left. */
