@@ -19,6 +19,7 @@ export function noSuchKey(asked: string): ProblemError {
     return new ProblemError(
       'invalid_key',
       'This is the id of a checkout session, and nothing can be found by it. Search by e-mail, customer, subscription or payment.',
+      { remedy: null },
     );
   }
   return new ProblemError(
@@ -26,6 +27,7 @@ export function noSuchKey(asked: string): ProblemError {
     parseKey(asked)
       ? 'No key like this was ever issued here: a request with it is answered 401.'
       : 'What was sent is not a whole key: its form or checksum is wrong.',
+    { remedy: 'Ask by the id of the key instead: it is no secret, and stands in each answer of /whoami.' },
   );
 }
 
