@@ -1,4 +1,4 @@
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { type PublicJwk, Tollgate } from '../client/src/index.ts';
@@ -244,8 +244,69 @@ describe('without a network', () => {
     folder = join(temporaryFolder(), 'new');
     mkdirSync(folder);
     expect(await program().entitlements()).toMatchObject({ code: 'no_licence', features: {} });
+    expect(await program().hasFeature('constructor')).toBe(false);
+    expect('toString' in (await program().entitlements()).features).toBe(false);
+  });
+
+  it('a program that pins its keys has the free plan from the server itself, never from a file', async () => {
+    const pinned = seller.jwks().keys as PublicJwk[];
+    const online = program({ pinned });
+    expect(await Promise.all([online.hasFeature('preview'), online.hasFeature('preview')])).toEqual([
+      true,
+      true,
+    ]);
+    expect((await online.requirePlan(['free', 'pro'])).code).toBe('demo');
+    await networkGone();
+    editFreePlan(online.folder, Date.now());
+    expect(await online.entitlements(), 'said in this process').toMatchObject({ plan: 'free' });
+    expect(await online.hasFeature('export')).toBe(false);
+    for (const fetchedAt of [Date.now(), 8e15]) {
+      editFreePlan(online.folder, fetchedAt);
+      const cheated = program({ pinned });
+      expect(await cheated.entitlements()).toMatchObject({ code: 'no_licence', plan: null, features: {} });
+      expect(await cheated.hasFeature('export')).toBe(false);
+      await expect(cheated.requirePlan('pro')).rejects.toMatchObject({ code: 'no_licence' });
+    }
+  });
+
+  it('nor does it believe that file once its licence is over', async () => {
+    const pinned = seller.jwks().keys as PublicJwk[];
+    const { tollgate } = await activated();
+    await vi.waitFor(() => expect(existsSync(join(tollgate.folder, 'demo.json'))).toBe(true));
+    await networkGone();
+    later(11 * DAY_MS);
+    editFreePlan(tollgate.folder, Date.now());
+    const now = await program({ pinned }).entitlements();
+    expect(now).toMatchObject({ code: 'expired', plan: null, features: {} });
+    await expect(program({ pinned }).requirePlan('pro')).rejects.toMatchObject({ code: 'expired' });
+  });
+
+  it('files of what the server publishes that cannot be read do no harm', async () => {
+    const pinned = seller.jwks().keys as PublicJwk[];
+    const tollgate = program({ pinned });
+    for (const name of ['demo.json', 'signing-keys.json']) {
+      mkdirSync(join(tollgate.folder, name), { recursive: true });
+    }
+    // Vitest fails for a rejection that nobody handles.
+    expect((await tollgate.activate(seller.sell('pro').key)).code).toBe('active');
+    await networkGone();
+    expect((await program({ pinned }).entitlements()).code).toBe('active');
+    await tollgate.keep(seller.sell('pro').key);
+    expect((await program().entitlements()).code).toBe('not_activated');
   });
 });
+
+/** Writes into the file of the free plan what somebody would like to have for nothing. */
+function editFreePlan(folder: string, fetched_at: number): void {
+  const said = {
+    product: 'acme',
+    plan: { id: 'pro', name: 'Pro' },
+    demo: true,
+    features: { export: true },
+    locked: [],
+  };
+  writeFileSync(join(folder, 'demo.json'), JSON.stringify({ version: 1, fetched_at, said }));
+}
 
 function edited(part: string, change: object): string {
   const content = JSON.parse(Buffer.from(part, 'base64url').toString());
@@ -337,6 +398,96 @@ describe('while the server answers', () => {
     later(8 * DAY_MS);
     expect((await program().entitlements()).code).toBe('ended');
     expect(seller.requests.slice(asked).filter((each) => each.includes('refresh'))).toEqual([]);
+  });
+
+  it.each([
+    ['suspended by the seller', { status: 403, code: 'suspended_by_seller' }],
+    ['without devices for a while', { status: 403, code: 'no_licence' }],
+    ['asked about in another mode', { status: 401, code: 'wrong_mode' }],
+    ['refused a place', { status: 409, code: 'device_limit' }],
+  ] as const)('a licence that was %s goes on by itself once it is good again', async (_how, refusal) => {
+    const { sold, tollgate } = await activated();
+    sold.refusal = refusal;
+    expect((await tollgate.refresh()).ended?.code).toBe(refusal.code);
+    later(8 * DAY_MS);
+    expect((await program().entitlements()).code).toBe('ended');
+    sold.refusal = null;
+    later(61 * MINUTE_MS);
+    expect(await program().entitlements()).toMatchObject({ code: 'active', ended: null });
+  });
+
+  it('a device that was released stays so until it is activated', async () => {
+    const { sold, tollgate } = await activated();
+    sold.devices.clear();
+    expect((await tollgate.refresh()).ended?.code).toBe('device_not_active');
+    const asked = seller.requests.length;
+    later(8 * DAY_MS);
+    expect((await program().entitlements()).code).toBe('ended');
+    expect(seller.requests.slice(asked).filter((each) => /refresh|activate/.test(each))).toEqual([]);
+    expect((await program().activate()).code).toBe('active');
+  });
+
+  it('an address that the key may not be used from costs no grace, and is forgotten elsewhere', async () => {
+    const { sold, tollgate } = await activated();
+    sold.refusal = { status: 403, code: 'address_not_allowed' };
+    await expect(tollgate.refresh()).rejects.toMatchObject({ code: 'address_not_allowed' });
+    expect(await program().entitlements()).toMatchObject({ code: 'active', ended: null });
+    later(8 * DAY_MS);
+    expect(await program().entitlements()).toMatchObject({ code: 'grace', ended: null });
+    later(3 * DAY_MS);
+    expect(await program().entitlements()).toMatchObject({ code: 'expired', ended: null });
+    sold.refusal = null;
+    later(2 * MINUTE_MS);
+    expect((await program().entitlements()).code).toBe('active');
+  });
+
+  it('a floating seat that was lost is taken again with the next token, or as soon as one is free', async () => {
+    const { sold, tollgate } = await activated('team');
+    const others = () => sold.devices.set('another', { name: null, at: Date.now() });
+    later(2 * DAY_MS);
+    sold.devices.clear();
+    expect(await program().entitlements(), 'free again').toMatchObject({ code: 'active', ended: null });
+    sold.devices.clear();
+    expect(await tollgate.refresh(), 'by hand').toMatchObject({ code: 'active', ended: null });
+    later(2 * DAY_MS);
+    sold.devices.clear();
+    others();
+    expect(await program().entitlements()).toMatchObject({ code: 'ended', ended: { code: 'device_limit' } });
+    sold.devices.clear();
+    later(2 * MINUTE_MS);
+    expect(await program().entitlements()).toMatchObject({ code: 'active', ended: null });
+  });
+
+  it('too many activations in a day keep nobody from renewing what is here', async () => {
+    const { sold, tollgate } = await activated();
+    sold.refusal = { status: 429, code: 'too_many_requests', retryAfter: 86_400 };
+    await expect(tollgate.activate()).rejects.toMatchObject({ code: 'too_many_requests' });
+    sold.refusal = null;
+    later(61 * MINUTE_MS);
+    expect((await tollgate.stored()).askAgainAt).toBeLessThan(Date.now());
+    sold.refusal = { status: 429, code: 'too_many_requests', retryAfter: 86_400 };
+    await expect(tollgate.refresh()).rejects.toMatchObject({ code: 'too_many_requests' });
+    expect((await tollgate.stored()).askAgainAt, 'but what renewing was told holds').toBeGreaterThan(
+      Date.now() + 23 * 60 * MINUTE_MS,
+    );
+  });
+
+  it('a file of what the server publishes that is of a time to come is asked for again', async () => {
+    const tollgate = program();
+    await tollgate.entitlements();
+    editFreePlan(tollgate.folder, 8e15);
+    const running = program();
+    await running.entitlements();
+    await vi.waitFor(async () => expect((await running.entitlements()).plan).toBe('free'));
+    await expect(running.requirePlan('pro')).rejects.toMatchObject({ code: 'demo' });
+
+    await activated();
+    const keysFile = join(tollgate.folder, 'signing-keys.json');
+    changeFile(keysFile, (content) => Object.assign(content, { fetched_at: 8e15 }));
+    await program().entitlements();
+    await vi.waitFor(() =>
+      expect(JSON.parse(readFileSync(keysFile, 'utf8')).fetched_at).toBeLessThanOrEqual(Date.now()),
+    );
   });
 
   it("a machine whose clock was far ahead is put right by the server's", async () => {

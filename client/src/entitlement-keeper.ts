@@ -1,6 +1,7 @@
 import type { Device } from './device.ts';
 import { isEntitled } from './entitlements.ts';
 import { TollgateError } from './error.ts';
+import { inTime } from './in-time.ts';
 import type { Licence, LicenceFile } from './licence-file.ts';
 import type { Activation, Licensing } from './licensing.ts';
 import { type Published, understood } from './published.ts';
@@ -8,8 +9,11 @@ import {
   askAgainAt,
   dueOf,
   endedBy,
+  isFloating,
   isRefusal,
   keptEntitlement,
+  LONGEST_ACTIVATION_PAUSE_MS,
+  LONGEST_PAUSE_MS,
   remembering,
   standingHere,
 } from './renewal.ts';
@@ -84,8 +88,7 @@ export class EntitlementKeeper {
     const { key } = licence;
     if (key === null) return;
     if (dueOf(licence, standing, published, Date.now()) === 'entitlement') {
-      const { id } = await this.#options.device();
-      await this.obtain(licence, () => this.#options.licensing.refresh(key, id));
+      await this.renew({ ...licence, key });
       return;
     }
     try {
@@ -96,8 +99,35 @@ export class EntitlementKeeper {
     }
   }
 
-  /** Asks for an entitlement and keeps what comes of it: the entitlement, that it has ended, or when to ask again. */
-  async obtain(licence: Licence, ask: () => Promise<Activation>): Promise<void> {
+  /**
+   * Asks for the next entitlement. A floating seat that became somebody else's, or nobody's, while this device was away is
+   * taken again where there is one: that it was lost says nothing on the licence.
+   */
+  async renew(licence: Licence & { key: string }): Promise<void> {
+    const { key } = licence;
+    const { licensing } = this.#options;
+    const device = await this.#options.device();
+    if (!isFloating(licence)) {
+      await this.#obtain(licence, () => licensing.refresh(key, device.id), LONGEST_PAUSE_MS);
+      return;
+    }
+    await this.obtain(licence, () =>
+      licensing.refresh(key, device.id).catch((error) => {
+        if (!(error instanceof TollgateError) || error.code !== 'device_not_active') throw error;
+        return licensing.activate(key, device);
+      }),
+    );
+  }
+
+  /**
+   * Activates, and keeps what comes of it: the entitlement, that it has ended, or when to ask again. That too many were
+   * activated today keeps nobody from renewing what is here.
+   */
+  obtain(licence: Licence, ask: () => Promise<Activation>): Promise<void> {
+    return this.#obtain(licence, ask, LONGEST_ACTIVATION_PAUSE_MS);
+  }
+
+  async #obtain(licence: Licence, ask: () => Promise<Activation>, longestPauseMs: number): Promise<void> {
     try {
       const activation = await ask();
       const [device, published] = await Promise.all([
@@ -120,15 +150,21 @@ export class EntitlementKeeper {
     } catch (error) {
       if (error instanceof TollgateError) {
         const [standing] = await this.#standing(licence);
-        await this.#note(licence, error, standing !== null && isEntitled(standing.code));
+        const entitled = standing !== null && isEntitled(standing.code);
+        await this.#note(licence, error, entitled, longestPauseMs);
       }
       throw error;
     }
   }
 
-  async #note({ key }: Licence, error: TollgateError, entitled: boolean): Promise<void> {
+  async #note(
+    { key }: Licence,
+    error: TollgateError,
+    entitled: boolean,
+    longestPauseMs = LONGEST_PAUSE_MS,
+  ): Promise<void> {
     const at = Date.now();
-    const again = askAgainAt(error, entitled, at);
+    const again = askAgainAt(error, entitled, at, longestPauseMs);
     await this.#options.file.change((now) => {
       if (now.key !== key) return now;
       return isRefusal(error)
@@ -163,14 +199,4 @@ export class EntitlementKeeper {
       if (!(error instanceof TollgateError)) throw error;
     }
   }
-}
-
-/** Waits for something, and not for longer than this. */
-async function inTime(work: Promise<void>, limitMs: number): Promise<void> {
-  let late: NodeJS.Timeout | undefined;
-  const limit = new Promise<void>((resolve) => {
-    late = setTimeout(resolve, limitMs);
-  });
-  await Promise.race([work, limit]);
-  clearTimeout(late);
 }

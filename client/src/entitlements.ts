@@ -57,7 +57,7 @@ export function entitlementsOf(
     remedy,
     plan: counts ? claims.plan : (demo?.plan?.id ?? null),
     planName: counts ? claims.planName : (demo?.plan?.name ?? null),
-    features: counts ? claims.features : (demo?.features ?? {}),
+    features: counts ? claims.features : (demo?.features ?? nothing()),
     licence: claims && {
       keyId: claims.keyId,
       plan: claims.plan,
@@ -84,10 +84,15 @@ export function demoEntitlements(demo: Catalogue | null): Entitlements {
     remedy: 'Buy a plan (tollgate buy --plan ...) or log in with a key (tollgate login --key -).',
     plan: demo?.plan?.id ?? null,
     planName: demo?.plan?.name ?? null,
-    features: demo?.features ?? {},
+    features: demo?.features ?? nothing(),
     licence: null,
     ended: null,
   };
+}
+
+/** Without a prototype, as features always are: `toString` is none. */
+function nothing(): Features {
+  return Object.create(null);
 }
 
 type Facts = { licence: Licence; standing: Standing | null };

@@ -7,11 +7,16 @@ import { count, ShapeError, shape } from './shape.ts';
 import { type PublishedKeys, readKeySet } from './signing-keys.ts';
 
 /** Something that anybody may have from the server, kept so that it is there without a network. */
-type Kept<T> = { value: T; fetchedAt: number };
+export type Kept<T> = { value: T; fetchedAt: number };
+
+/** Whether it need not be asked for again. A time to come was written by a clock that was wrong, or by somebody's hand. */
+export function isFresh({ fetchedAt }: { fetchedAt: number }, ageMs: number, now = Date.now()): boolean {
+  return fetchedAt <= now && now - fetchedAt < ageMs;
+}
 
 /**
- * What a server publishes: its signing keys, and what the free plan includes. Kept in files whose loss does no harm, so a
- * damaged one is as good as none.
+ * What a server publishes: its signing keys, and what the free plan includes. Kept in files whose loss does no harm, so one
+ * that is damaged or cannot be read is as good as none.
  */
 export class Published {
   readonly #server: Server;
@@ -86,7 +91,7 @@ async function read<T>(path: string, parse: (value: unknown) => T): Promise<Kept
     return { value: parse(file.said), fetchedAt: count(file, 'fetched_at') };
   } catch (error) {
     if (error instanceof ShapeError) return null;
-    if (error instanceof TollgateError && error.code === 'storage_corrupt') return null;
+    if (error instanceof TollgateError) return null;
     throw error;
   }
 }

@@ -4,6 +4,7 @@ import { isEntitled } from './entitlements.ts';
 import { TollgateError } from './error.ts';
 import type { KeptEntitlement, Licence } from './licence-file.ts';
 import type { Activation } from './licensing.ts';
+import { isFresh } from './published.ts';
 import type { PublishedKeys, SigningKeys } from './signing-keys.ts';
 import { type Ended, type Standing, standingOf } from './standing.ts';
 import { readToken } from './token.ts';
@@ -14,7 +15,9 @@ const PAUSE_WHEN_NOT_MS = 60_000;
 /** What may come back is looked at so often. */
 const PAUSE_WHEN_ENDED_MS = 3_600_000;
 /** No pause is longer; a time further off was written by a clock that was wrong. */
-const LONGEST_PAUSE_MS = 24 * 3_600_000;
+export const LONGEST_PAUSE_MS = 24 * 3_600_000;
+/** Nor is one that comes of activating: who may not activate for the rest of the day may still renew. */
+export const LONGEST_ACTIVATION_PAUSE_MS = 3_600_000;
 /** How old the key set may be before it is asked for again. */
 const KEYS_AGE_MS = 24 * 3_600_000;
 /** Times seen are written down so often. */
@@ -35,14 +38,18 @@ export function dueOf(
   const { key, entitlement, ended, askAgainAt } = licence;
   if (key === null || entitlement === null) return null;
   if (now < askAgainAt && askAgainAt - now <= LONGEST_PAUSE_MS) return null;
-  if (ended !== null) return comesBack(ended) ? 'entitlement' : null;
+  if (ended !== null) return comesBack(ended, licence) ? 'entitlement' : null;
   if (!isEntitled(standing.code) || now >= entitlement.refreshAt) return 'entitlement';
-  return published === null || now - published.fetchedAt > KEYS_AGE_MS ? 'signing keys' : null;
+  return published === null || !isFresh(published, KEYS_AGE_MS, now) ? 'signing keys' : null;
 }
 
-/** Whether the server said by this that it does not go on with the licence; otherwise nobody knows. */
+/**
+ * Whether the server said by this that it does not go on with the licence; otherwise nobody knows. From an address that the
+ * key may not be used from, the server cannot be asked, and the licence is as good as it was.
+ */
 export function isRefusal(error: TollgateError): boolean {
   const { status, code } = error;
+  if (code === 'address_not_allowed') return false;
   if (code === 'device_not_active' || code === 'device_limit') return true;
   return status === 401 || status === 402 || status === 403;
 }
@@ -52,8 +59,15 @@ export function endedBy({ code, message, remedy }: TollgateError, now: number): 
   return { code, detail: message, remedy, at: now };
 }
 
-function comesBack({ code }: Ended): boolean {
-  return /^(payment|subscription)_/.test(code) && !isOver(code);
+/** Whether the server may say otherwise by itself. A device whose place is fixed was released by somebody, who meant it. */
+function comesBack({ code }: Ended, licence: Licence): boolean {
+  if (code === 'device_not_active') return isFloating(licence);
+  return !isOver(code);
+}
+
+/** Whether the device has a seat only while it is used. */
+export function isFloating({ entitlement }: Licence): boolean {
+  return entitlement !== null && entitlement.heartbeatS !== null;
 }
 
 /** Whether nothing brings a licence back that the server refused with this code: only another purchase does. */
@@ -62,10 +76,16 @@ export function isOver(code: string): boolean {
 }
 
 /** From when on to ask again of one's own accord. @param error what came of asking */
-export function askAgainAt(error: TollgateError, entitled: boolean, now: number): number {
-  if (isRefusal(error)) return now + PAUSE_WHEN_ENDED_MS;
+export function askAgainAt(
+  error: TollgateError,
+  entitled: boolean,
+  now: number,
+  longestPauseMs = LONGEST_PAUSE_MS,
+): number {
+  // A place may be free at any time, and whoever waits for one waits at their desk.
+  if (isRefusal(error) && error.code !== 'device_limit') return now + PAUSE_WHEN_ENDED_MS;
   const pause = entitled ? PAUSE_WHEN_ENTITLED_MS : PAUSE_WHEN_NOT_MS;
-  return now + Math.min(LONGEST_PAUSE_MS, Math.max(pause, (error.retryAfterSeconds ?? 0) * 1000));
+  return now + Math.min(longestPauseMs, Math.max(pause, (error.retryAfterSeconds ?? 0) * 1000));
 }
 
 /**

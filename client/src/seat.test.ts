@@ -49,6 +49,51 @@ it('a seat lost while the network was gone is taken again', async () => {
   seat.stop();
 });
 
+it.each([
+  ['half a year', 15_552_000, 2],
+  ['no time', 0, 172_800],
+])(
+  'a server that wants to hear of it every %s is asked neither in a loop nor never',
+  async (_what, everyS, most) => {
+    let beats = 0;
+    const holder = {
+      async heartbeat() {
+        beats += 1;
+        if (beats > most) seat.stop();
+        return everyS;
+      },
+      async activate() {},
+    };
+    const seat = holdSeat(holder, everyS, () => {});
+    await vi.advanceTimersByTimeAsync(2 * 86_400_000);
+    expect(beats).toBe(most);
+    seat.stop();
+  },
+);
+
+it('a server that is asked too often is asked again when it says so', async () => {
+  let beats = 0;
+  const holder = {
+    async heartbeat() {
+      beats += 1;
+      if (beats > 1) return 60;
+      throw new TollgateError('too_many_requests', 'Too many.', null, {
+        status: 429,
+        extensions: { retry_after: 300 },
+      });
+    },
+    async activate() {},
+  };
+  const seat = holdSeat(holder, 60, () => {});
+  await vi.advanceTimersByTimeAsync(30_000 + 299_000);
+  expect(beats).toBe(1);
+  await vi.advanceTimersByTimeAsync(2000);
+  expect(beats).toBe(2);
+  await vi.advanceTimersByTimeAsync(30_000);
+  expect(beats).toBe(3);
+  seat.stop();
+});
+
 it('one that is taken is told once', async () => {
   const lost: string[] = [];
   const holder = device('device_not_active', 'device_limit');

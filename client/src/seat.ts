@@ -7,6 +7,10 @@ export type Seat = {
   stop(): void;
 };
 
+/** However short or long a seller's times are, nobody is asked in a loop, and no timer is longer than Node can set one. */
+const SHORTEST_WAIT_MS = 1000;
+const LONGEST_WAIT_MS = 24 * 3_600_000;
+
 type Holder = { heartbeat(): Promise<number | null>; activate(): Promise<unknown> };
 
 /**
@@ -18,13 +22,18 @@ type Holder = { heartbeat(): Promise<number | null>; activate(): Promise<unknown
 export function holdSeat(holder: Holder, everyS: number, onLost: (error: TollgateError) => void): Seat {
   let timer: NodeJS.Timeout | undefined;
   let stopped = false;
-  const next = (seconds: number) => {
+  const next = (seconds: number, notBeforeS = 0) => {
     if (stopped) return;
-    timer = setTimeout(() => void beat(seconds), (seconds * 1000) / 2);
+    const waitMs = Math.max(seconds / 2, notBeforeS) * 1000;
+    timer = setTimeout(
+      () => void beat(seconds),
+      Math.min(LONGEST_WAIT_MS, Math.max(SHORTEST_WAIT_MS, waitMs)),
+    );
     timer.unref();
   };
   const beat = async (seconds: number) => {
     let every = seconds;
+    let notBeforeS = 0;
     try {
       every = (await beatOrReturn(holder)) ?? seconds;
     } catch (error) {
@@ -35,8 +44,9 @@ export function holdSeat(holder: Holder, everyS: number, onLost: (error: Tollgat
         return;
       }
       // Nobody could be asked: the next time, perhaps.
+      if (error instanceof TollgateError) notBeforeS = error.retryAfterSeconds ?? 0;
     }
-    next(every);
+    next(every, notBeforeS);
   };
   next(everyS);
   return {

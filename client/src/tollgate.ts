@@ -4,6 +4,7 @@ import { EntitlementKeeper } from './entitlement-keeper.ts';
 import { demoEntitlements, type Entitlements, entitlementsOf, isEntitled } from './entitlements.ts';
 import { TollgateError } from './error.ts';
 import { absolute, configFolder, productFolder } from './folder.ts';
+import { FreePlan } from './free-plan.ts';
 import { type KeyParts, readKey } from './key.ts';
 import { type Licence, LicenceFile, NO_LICENCE } from './licence-file.ts';
 import {
@@ -24,10 +25,6 @@ import { type PublicJwk, readKeySet, type SigningKeys } from './signing-keys.ts'
 
 /** How long a buyer may take at the checkout, milliseconds. */
 const CHECKOUT_MS = 30 * 60_000;
-/** What the free plan includes is asked for again when it is this old. */
-const DEMO_AGE_MS = 24 * 3_600_000;
-/** After it could not be had, nobody waits for it for so long. */
-const DEMO_PAUSE_MS = 60_000;
 
 export type TollgateOptions = {
   /** The seller's server, such as `https://buy.example.com`. HTTPS, unless it is on this machine. */
@@ -35,8 +32,10 @@ export type TollgateOptions = {
   /** The product's id: what its keys begin with, `tg` in `tg_live_...`. */
   product: string;
   /**
-   * The signing keys that the program trusts, as `GET /.well-known/jwks.json` lists them. Without them it trusts those that
-   * the server published last: good enough against accidents, and not against who edits the files on their own machine.
+   * The signing keys that the program trusts, as `GET /.well-known/jwks.json` lists them. With them, plan and features come
+   * from a token that one of them signed, or from what the server says of the free plan while the program runs. Without them
+   * it trusts what the server published last, from files: good enough against accidents, and not against who edits the
+   * files on their own machine.
    */
   publicKeys?: readonly PublicJwk[];
   /** Where to keep files; the user's configuration folder, `~/.config/tollgate` or what the system has for it. */
@@ -75,9 +74,10 @@ export class Tollgate {
   readonly #http: Server;
   readonly #licensing: Licensing;
   readonly #published: Published;
+  readonly #free: FreePlan;
+  readonly #waitMs: number;
   readonly #file: LicenceFile;
   #device: Promise<Device> | null = null;
-  #demoAskedAt = Number.NEGATIVE_INFINITY;
 
   /** @throws TollgateError `insecure_server` @throws TypeError for options that are none */
   constructor({ server, product, publicKeys, folder, deviceName, timeoutMs = 5000 }: TollgateOptions) {
@@ -92,6 +92,8 @@ export class Tollgate {
     this.#deviceName = deviceName ?? null;
     this.#licensing = new Licensing(this.#http);
     this.#published = new Published(this.#http, this.folder);
+    this.#free = new FreePlan(this.#published, publicKeys === undefined);
+    this.#waitMs = timeoutMs;
     this.#file = new LicenceFile(this.folder);
     this.#keeper = new EntitlementKeeper({
       product,
@@ -112,14 +114,15 @@ export class Tollgate {
    * @throws TollgateError `storage_corrupt`, `storage_unavailable`; never for want of a network
    */
   async entitlements(): Promise<Entitlements> {
+    const begun = performance.now();
     const { licence, standing } = await this.#keeper.now();
-    if (licence.key === null) return demoEntitlements(await this.#demo(true));
-    const demo = standing !== null && isEntitled(standing.code) ? null : await this.#demo(false);
-    return entitlementsOf(licence, standing, demo);
+    if (standing !== null && isEntitled(standing.code)) return entitlementsOf(licence, standing, null);
+    const free = await this.#free.known(this.#waitMs - (performance.now() - begun));
+    return licence.key === null ? demoEntitlements(free) : entitlementsOf(licence, standing, free);
   }
 
   /**
-   * The entitlement, when it is for this plan, or one of these. A plan that is free needs no licence.
+   * The entitlement, when it is for this plan, or one of these. The free plan, where it is known to be that, needs no licence.
    *
    * @throws TollgateError `plan_required` when the plan is another, otherwise with {@link Entitlements.code}
    */
@@ -142,13 +145,14 @@ export class Tollgate {
 
   /** The value of a feature, such as how many projects; `undefined`: it is not included. */
   async feature(name: string): Promise<FeatureValue | undefined> {
-    return (await this.entitlements()).features[name];
+    const { features } = await this.entitlements();
+    return Object.hasOwn(features, name) ? features[name] : undefined;
   }
 
   /** What is included, and which plan has what is not, as the server says. Without a key: what is free. @throws TollgateError */
   async catalogue(): Promise<Catalogue> {
     const { key } = await this.#file.read();
-    if (key === null) return (await this.#published.fetchDemo()).value;
+    if (key === null) return this.#free.fetch();
     return this.#licensing.catalogue(key);
   }
 
@@ -210,16 +214,17 @@ export class Tollgate {
   }
 
   /**
-   * Fetches the next entitlement now. A server that refuses to go on ends it: see {@link Entitlements.ended}.
+   * Fetches the next entitlement now. A server that refuses to go on ends it: see {@link Entitlements.ended}. A floating seat
+   * that was lost meanwhile is taken again where there is one.
    *
-   * @throws TollgateError `no_key`, `server_unreachable` and others that say nothing on who is entitled
+   * @throws TollgateError `no_key`, `server_unreachable`, `address_not_allowed` and others that say nothing on who is entitled
    */
   async refresh(): Promise<Entitlements> {
     const licence = await this.#licence();
     if (licence.entitlement === null) return this.activate();
-    const device = await this.device();
     try {
-      await this.#obtain(licence, () => this.#licensing.refresh(licence.key, device.id));
+      await this.#keeper.renew(licence);
+      this.#learnFree();
     } catch (error) {
       if (!(error instanceof TollgateError) || !isRefusal(error)) throw error;
     }
@@ -319,13 +324,13 @@ export class Tollgate {
         ? now
         : { ...now, entitlement: null, ended: null, askAgainAt: 0 },
     );
-    await this.#published.clear();
+    await this.#forgetPublished();
   }
 
   /** Forgets the key and all else. The device stays active at the server: {@link deactivate} it before. @throws TollgateError */
   async forget(): Promise<void> {
     await this.#file.erase();
-    await this.#published.clear();
+    await this.#forgetPublished();
   }
 
   /** What is written down, the key too: handle it like one. @throws TollgateError `storage_corrupt` */
@@ -335,7 +340,11 @@ export class Tollgate {
 
   /** This machine, as the server knows it. */
   device(): Promise<Device> {
-    this.#device ??= thisDevice(this.#root, this.product, this.#deviceName);
+    this.#device ??= thisDevice(this.#root, this.product, this.#deviceName).catch((error) => {
+      // A disk that is full or not there yet need not stay so.
+      this.#device = null;
+      throw error;
+    });
     return this.#device;
   }
 
@@ -367,8 +376,7 @@ export class Tollgate {
 
   async #obtain(licence: Licence, ask: () => Promise<Activation>): Promise<void> {
     await this.#keeper.obtain(licence, ask);
-    // What is free is to be known too, for when the licence is over and the network is gone.
-    void this.#demo(false);
+    this.#learnFree();
   }
 
   async #trialBegun(
@@ -382,15 +390,14 @@ export class Tollgate {
     return { status: 'begun', endsAt: endsAt === null ? null : new Date(endsAt) };
   }
 
-  /** What is free. @param wait for the network, when nothing is known */
-  async #demo(wait: boolean): Promise<Catalogue | null> {
-    const kept = await this.#published.keptDemo();
-    if (kept !== null && Date.now() - kept.fetchedAt < DEMO_AGE_MS) return kept.value;
-    if (performance.now() - this.#demoAskedAt < DEMO_PAUSE_MS) return kept?.value ?? null;
-    this.#demoAskedAt = performance.now();
-    const asking = this.#published.fetchDemo().catch(() => null);
-    if (kept !== null || !wait) return kept?.value ?? null;
-    return (await asking)?.value ?? null;
+  /** What is free is to be known too, for when the licence is over and the network is gone. Nothing depends on it now. */
+  #learnFree(): void {
+    void this.#free.known(0).catch(() => undefined);
+  }
+
+  async #forgetPublished(): Promise<void> {
+    this.#free.forget();
+    await this.#published.clear();
   }
 }
 
