@@ -172,10 +172,19 @@ export async function restoreKeystore(
       ? `${path}.before-restore-${new Date().toISOString().replaceAll(/[-:]|\.\d+/g, '')}`
       : null;
     flush(prepared);
+    // Of a file that was moved away: SQLite would take the last writes to that one for writes to this one.
+    if (movedTo === null) moveAside(path);
     replaceFile(path, prepared, movedTo);
     return { movedTo, ...stays };
   } finally {
     removeFile(prepared);
+  }
+}
+
+/** Keeps what is left beside the place of a file that is not there any more. */
+function moveAside(path: string): void {
+  for (const ending of BESIDE) {
+    if (existsSync(`${path}${ending}`)) renameSync(`${path}${ending}`, `${path}.before-restore${ending}`);
   }
 }
 
@@ -214,6 +223,11 @@ type User = Schema['console_users'];
 type Standing = { revoked: readonly Revocation[]; users: readonly User[] };
 const NOTHING: Standing = { revoked: [], users: [] };
 
+/** Codes of SQLite that say more of who asks, or of the disk, than of what is in the file. */
+const NOT_LET = /^SQLITE_(?:CANTOPEN|READONLY|IOERR|PERM|AUTH|FULL)/;
+/** What stands beside a keystore's file, and is read with whatever file has its name. */
+const BESIDE = ['-wal', '-shm', '-journal'];
+
 /** Makes sure that nobody has the file open, and that all of it is in one file; what is to stay as it is in it. */
 function standingIn(path: string, serverSecret: string): Standing {
   let raw: Database.Database | undefined;
@@ -228,15 +242,22 @@ function standingIn(path: string, serverSecret: string): Standing {
       .all() as Revocation[];
     return { revoked, users: usersIn(raw, serverSecret) };
   } catch (error) {
-    const { code, message } = error as { code?: string; message: string };
-    if (code === 'SQLITE_BUSY')
+    const { code = '', message } = error as { code?: string; message: string };
+    if (code.startsWith('SQLITE_BUSY'))
       throw new KeystoreError(
         `${path} is in use. Stop the gateway and billing first; nothing was changed.`,
         'IN_USE',
         { cause: error },
       );
+    if (NOT_LET.test(code)) {
+      throw new KeystoreError(
+        `${path} cannot be opened: ${message}. Run this as the user that the gateway and billing run as; nothing was changed.`,
+        code,
+        { cause: error },
+      );
+    }
     throw new KeystoreError(
-      `${path} cannot be read: ${message}. So nobody knows which keys were revoked in it and which users of the console were disabled; nothing was changed. Move it away, restore again, and see to those yourself.`,
+      `${path} cannot be read: ${message}. So nobody knows which keys were revoked in it and which users of the console were disabled; nothing was changed. Move it away, with the files beside it that end in -wal and -shm, restore again, and see to those yourself.`,
       'DAMAGED',
       { cause: error },
     );

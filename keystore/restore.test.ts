@@ -1,4 +1,5 @@
-import { existsSync, linkSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import fs, { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { syncBuiltinESMExports } from 'node:module';
 import { dirname, join } from 'node:path';
 import { TOTP } from 'otpauth';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
@@ -8,14 +9,9 @@ import { newSqliteUrl, SERVER_SECRET, temporaryFolder } from '../test/keystores.
 import { rawQuery } from '../test/raw-sql.ts';
 import { backupKeystore, type Keystore, restoreKeystore } from './keystore.ts';
 
-vi.mock('node:fs', async (original) => {
-  const fs = await original<typeof import('node:fs')>();
-  return { ...fs, linkSync: vi.fn(fs.linkSync), renameSync: vi.fn(fs.renameSync) };
-});
-
 afterEach(async () => {
-  vi.mocked(linkSync).mockReset();
-  vi.mocked(renameSync).mockReset();
+  vi.restoreAllMocks();
+  syncBuiltinESMExports();
   await closeKeystores();
 });
 
@@ -138,6 +134,40 @@ it('a keystore that cannot be read is left as it is, and what to do is said', as
   expect(readdirSync(dirname(path)).filter((name) => name.includes('restor'))).toEqual([]);
 });
 
+it('what is left beside a keystore that was moved away is not taken for a part of the backup', async () => {
+  const path = sqlitePath(url);
+  const file = await backedUp();
+  await store.createKey({
+    mode: 'test',
+    prefix: 'tg',
+    planId: 'p',
+    name: null,
+    expiresAt: null,
+    actor: 't',
+  });
+  // As a process that is killed leaves it.
+  const left = readFileSync(`${path}-wal`);
+  expect(left.length).toBeGreaterThan(0);
+  await closeKeystores();
+  renameSync(path, `${path}.elsewhere`);
+  writeFileSync(`${path}-wal`, left);
+  expect(await restore(file)).toMatchObject({ movedTo: null });
+  expect(await rawQuery(url, 'select id from keys')).toEqual([]);
+  expect(readFileSync(`${path}.before-restore-wal`)).toEqual(left);
+});
+
+it('a keystore of another user is not called damaged', async () => {
+  const file = await backedUp();
+  await closeKeystores();
+  const path = sqlitePath(url);
+  renameSync(path, `${path}.real`);
+  mkdirSync(path);
+  await expect(restore(file)).rejects.toMatchObject({
+    code: 'SQLITE_CANTOPEN',
+    message: expect.stringMatching(/cannot be opened: .* Run this as the user/),
+  });
+});
+
 describe('killed at any moment, a restore leaves a keystore at its address', () => {
   const NEW_KEY = {
     mode: 'test',
@@ -157,17 +187,18 @@ describe('killed at any moment, a restore leaves a keystore at its address', () 
     await store.createKey(NEW_KEY);
     const path = sqlitePath(url);
     if (without) {
-      vi.mocked(linkSync).mockImplementation(() => {
+      vi.spyOn(fs, 'linkSync').mockImplementation(() => {
         throw Object.assign(new Error('no links here'), { code: 'EPERM' });
       });
     }
-    const { renameSync: rename } = await vi.importActual<typeof import('node:fs')>('node:fs');
+    const { renameSync: rename } = fs;
     const there: boolean[] = [];
-    vi.mocked(renameSync).mockImplementation((from, to) => {
+    vi.spyOn(fs, 'renameSync').mockImplementation((from, to) => {
       there.push(existsSync(path));
       rename(from, to);
       there.push(existsSync(path));
     });
+    syncBuiltinESMExports();
     const { movedTo } = await restore(file);
     expect(there).toEqual([true, true]);
     expect(await keysAt(path)).toBe(0);

@@ -24,7 +24,7 @@ program
 program
   .command('release <key-id> <device-id>')
   .description(
-    "Take a device's place away: its next refresh is refused, and another device can be activated. The beginning of its id is enough.",
+    "Take a device's place away: with fixed places its next refresh is refused, and another device can be activated. The beginning of its id is enough.",
   )
   .option('--json', 'print JSON')
   .action(release);

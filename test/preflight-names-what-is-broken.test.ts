@@ -113,8 +113,8 @@ const rows: Row[] = [
     /made less than an hour ago, but what is in .*old\.sqlite is of 9 days ago; a trial restore/,
     async () => {
       const backupFile = join(temporaryFolder(), 'old.sqlite');
-      const asItIs = await faults.backupNoted((record) => record);
       await backupKeystore(rig.tollgate.config.keystoreUrl, backupFile);
+      const asItIs = await faults.backupNoted(({ at }) => ({ at, file: '/backups/newest.sqlite' }));
       const at = Date.now() - 9 * 86_400_000;
       const noted = JSON.stringify({ at, file: backupFile });
       await rawQuery(`sqlite:${backupFile}`, `update meta set value = '${noted}' where name = 'last_backup'`);

@@ -48,8 +48,9 @@ export const backup: Check = {
     }
     const { keys, madeAt } = tried;
     const restored = `a trial restore of ${file} had ${keys} ${keys === 1 ? 'key' : 'keys'}`;
-    // A file that was named may be an older one than the last that was made.
-    const older = madeAt !== null && madeAt < last.at;
+    // A file that was named may be an older one than the last that was made. Of that one it is noted when it was made; one of
+    // an older version does not say so itself.
+    const older = file !== last.file && madeAt !== null && madeAt < last.at;
     const age = now() - (older ? madeAt : last.at);
     const detail = older
       ? `${made}, but what is in ${file} is of ${ageText(age)} ago; ${restored}.`

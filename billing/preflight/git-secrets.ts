@@ -177,7 +177,7 @@ async function output(folder: string, args: string[], deadline: number): Promise
   });
   try {
     const [code] = (await once(child, 'close')) as [number | null];
-    if (child.killed) return null;
+    if (child.killed || performance.now() > deadline) return null;
     if (code === 0) return text;
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;

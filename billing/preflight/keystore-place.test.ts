@@ -1,5 +1,5 @@
-import { existsSync } from 'node:fs';
-import { statfs } from 'node:fs/promises';
+import fs from 'node:fs';
+import { syncBuiltinESMExports } from 'node:module';
 import { afterAll, afterEach, beforeAll, expect, it, vi } from 'vitest';
 import { type Keystore, openKeystore } from '../../keystore/keystore.ts';
 import { type Config, loadConfig } from '../../shared/config.ts';
@@ -9,14 +9,15 @@ import { createStripe } from '../stripe-client.ts';
 import type { PreflightContext } from './check.ts';
 import { keystorePlace } from './keystore-place.ts';
 
-vi.mock('node:fs', async (original) => {
-  const fs = await original<typeof import('node:fs')>();
-  return { ...fs, existsSync: vi.fn(fs.existsSync) };
-});
-vi.mock('node:fs/promises', async (original) => {
-  const fs = await original<typeof import('node:fs/promises')>();
-  return { ...fs, statfs: vi.fn(fs.statfs) };
-});
+/** What Linux calls the file system of a container's layer. */
+const OVERLAY = 0x794c7630;
+
+/** Has the machine answer so about its files, to whoever asks. */
+function machine(there: { files: readonly string[]; fileSystem: number }): void {
+  vi.spyOn(fs, 'existsSync').mockImplementation((path) => there.files.includes(String(path)));
+  vi.spyOn(fs.promises, 'statfs').mockResolvedValue({ type: there.fileSystem } as never);
+  syncBuiltinESMExports();
+}
 
 let config: Config;
 let keystore: Keystore;
@@ -30,8 +31,8 @@ beforeAll(async () => {
 });
 afterAll(() => keystore.close());
 afterEach(() => {
-  vi.mocked(existsSync).mockReset();
-  vi.mocked(statfs).mockReset();
+  vi.restoreAllMocks();
+  syncBuiltinESMExports();
   vi.unstubAllEnvs();
 });
 
@@ -63,8 +64,7 @@ it.each([
   ['Podman', '/run/.containerenv', undefined],
   ['containerd or CRI-O under Kubernetes', '', '10.0.0.1'],
 ])('the layer of a container of %s is a stop', async (_whose, file, host) => {
-  vi.mocked(statfs).mockResolvedValue({ type: 0x794c7630 } as never);
-  vi.mocked(existsSync).mockImplementation((path) => path === file);
+  machine({ files: [file], fileSystem: OVERLAY });
   vi.stubEnv('KUBERNETES_SERVICE_HOST', host);
   expect(await keystorePlace.run(at('sqlite:/usr/keystore.sqlite', 'test'))).toMatchObject({
     verdict: 'stop',
@@ -73,8 +73,7 @@ it.each([
 });
 
 it('the same kind of file system outside of a container is none', async () => {
-  vi.mocked(statfs).mockResolvedValue({ type: 0x794c7630 } as never);
-  vi.mocked(existsSync).mockReturnValue(false);
+  machine({ files: [], fileSystem: OVERLAY });
   vi.stubEnv('KUBERNETES_SERVICE_HOST', undefined);
   expect(await keystorePlace.run(at('sqlite:/usr/keystore.sqlite', 'live'))).toMatchObject({ verdict: 'ok' });
 });

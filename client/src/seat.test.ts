@@ -50,11 +50,11 @@ it('a seat lost while the network was gone is taken again', async () => {
 });
 
 it.each([
-  ['half a year', 15_552_000, 2],
-  ['no time', 0, 172_800],
+  ['half a year', 15_552_000, 2, 2 * 86_400_000],
+  ['no time', 0, 60, 60_000],
 ])(
   'a server that wants to hear of it every %s is asked neither in a loop nor never',
-  async (_what, everyS, most) => {
+  async (_what, everyS, most, ms) => {
     let beats = 0;
     const holder = {
       async heartbeat() {
@@ -65,7 +65,7 @@ it.each([
       async activate() {},
     };
     const seat = holdSeat(holder, everyS, () => {});
-    await vi.advanceTimersByTimeAsync(2 * 86_400_000);
+    await vi.advanceTimersByTimeAsync(ms);
     expect(beats).toBe(most);
     seat.stop();
   },
@@ -101,4 +101,24 @@ it('one that is taken is told once', async () => {
   await vi.advanceTimersByTimeAsync(600_000);
   expect(lost).toEqual(['device_limit']);
   expect(holder.calls).toEqual(['heartbeat', 'activate']);
+});
+
+it('that no more devices are activated today does not keep it from saying that it is there', async () => {
+  let beats = 0;
+  const holder = {
+    async heartbeat(): Promise<number> {
+      beats += 1;
+      throw new TollgateError('device_not_active', 'Device not active.');
+    },
+    async activate() {
+      throw new TollgateError('too_many_requests', 'Too many devices were activated today.', null, {
+        status: 429,
+        extensions: { retry_after: 70_000 },
+      });
+    },
+  };
+  const seat = holdSeat(holder, 60, () => {});
+  await vi.advanceTimersByTimeAsync(95_000);
+  expect(beats).toBe(3);
+  seat.stop();
 });

@@ -35,16 +35,17 @@ export function holdSeat(holder: Holder, everyS: number, onLost: (error: Tollgat
     let every = seconds;
     let notBeforeS = 0;
     try {
-      every = (await beatOrReturn(holder)) ?? seconds;
+      every = (await holder.heartbeat()) ?? seconds;
     } catch (error) {
-      if (stopped) return;
-      if (error instanceof TollgateError && isRefusal(error)) {
-        stopped = true;
-        onLost(error);
-        return;
-      }
       // Nobody could be asked: the next time, perhaps.
       if (error instanceof TollgateError) notBeforeS = error.retryAfterSeconds ?? 0;
+      const lost = await whyLost(holder, error);
+      if (stopped) return;
+      if (lost !== null) {
+        stopped = true;
+        onLost(lost);
+        return;
+      }
     }
     next(every, notBeforeS);
   };
@@ -57,12 +58,17 @@ export function holdSeat(holder: Holder, everyS: number, onLost: (error: Tollgat
   };
 }
 
-async function beatOrReturn(holder: Holder): Promise<number | null> {
+/**
+ * Why a seat is lost for good; `null`: it is not. One that fell free while the device was away is taken again where it can be.
+ * How long no more devices are activated is no reason to say less often that this one is there.
+ */
+async function whyLost(holder: Holder, error: unknown): Promise<TollgateError | null> {
+  if (!(error instanceof TollgateError)) return null;
+  if (error.code !== 'device_not_active') return isRefusal(error) ? error : null;
   try {
-    return await holder.heartbeat();
-  } catch (error) {
-    if (!(error instanceof TollgateError) || error.code !== 'device_not_active') throw error;
     await holder.activate();
     return null;
+  } catch (refused) {
+    return refused instanceof TollgateError && isRefusal(refused) ? refused : null;
   }
 }
