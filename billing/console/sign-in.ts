@@ -17,7 +17,11 @@ const TRIES_WINDOW_S = 900;
 const CHECKS_AT_ONCE = 4;
 
 const formSchema = z.strictObject({
-  name: z.string().max(40),
+  // PostgreSQL takes no NUL in a text.
+  name: z
+    .string()
+    .max(40)
+    .regex(/^\P{Cc}*$/u),
   password: z.string().max(1024),
   code: z.string().max(20).default(''),
 });

@@ -30,6 +30,8 @@ export type Tally = {
   quota: number;
   /** Nothing of it has been written yet. */
   young: boolean;
+  /** The last hour of which `written` held all when the ledger was read. */
+  readHour: number;
   /** The ledger's total for a key's current hour when this process last wrote to it. */
   seen: Map<string, { hour: number; total: number }>;
 };
@@ -53,13 +55,15 @@ export class Quotas {
    *
    * @param exact whether no write of this process was under way while they were read; otherwise it cannot be told
    *   which of our own requests the total holds already, and it is left alone
+   * @param now milliseconds since the epoch
    */
-  learn(facts: Key, exact: boolean): void {
+  learn(facts: Key, exact: boolean, now = Date.now()): void {
     const { tally } = facts.chain;
     if (tally === null || !exact) return;
     const used = usedSince(facts, tally.startHour);
     if (used === null) return;
     tally.written = used;
+    tally.readHour = hourOf(now);
     tally.seen.clear();
   }
 
@@ -122,13 +126,17 @@ export class Quotas {
   written({ tally }: Chain, row: UsageRow, totalRequests: number): void {
     if (tally === null || row.hour < tally.startHour) return;
     const seen = tally.seen.get(row.keyId);
-    const byOthers = seen?.hour === row.hour ? Math.max(0, totalRequests - seen.total - row.requests) : 0;
+    // Of an hour that began since the ledger was read, all is new.
+    const isNew = row.hour > Math.max(tally.readHour, seen?.hour ?? 0);
+    const known = isNew ? 0 : seen?.hour === row.hour ? seen.total : totalRequests;
+    const byOthers = Math.max(0, totalRequests - known - row.requests);
     tally.unwritten -= row.requests;
     // What was counted before it was remembered here is not in `unwritten`, but in the first row that is written.
     if (tally.young) tally.unwritten = Math.max(0, tally.unwritten);
     tally.young = false;
     tally.written += row.requests + byOthers;
-    tally.seen.set(row.keyId, { hour: row.hour, total: totalRequests });
+    if (seen === undefined || row.hour >= seen.hour)
+      tally.seen.set(row.keyId, { hour: row.hour, total: totalRequests });
   }
 
   #tally(facts: Key, { quotaPer }: Allowance, now: number): Tally {
@@ -148,6 +156,7 @@ export class Quotas {
         unwritten: 0,
         quota: Number.POSITIVE_INFINITY,
         young: true,
+        readHour: hourOf(now),
         seen: new Map(),
       };
       facts.chain.tally = tally;

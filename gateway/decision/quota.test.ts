@@ -1,0 +1,57 @@
+import { expect, it } from 'vitest';
+import { hourOf } from '../../keystore/keystore.ts';
+import type { Key } from './key.ts';
+import { Quotas } from './quota.ts';
+
+const NOW = Date.UTC(2026, 10, 12, 9, 59, 59);
+const NEXT_HOUR = NOW + 2000;
+const monthly = { quota: 10_000, quotaPer: 'month' } as const;
+
+const keyWith = (usedThisMonth: number) =>
+  ({
+    id: 'key',
+    usedThisMonth,
+    monthStartHour: hourOf(Date.UTC(2026, 10, 1)),
+    usedInAll: 0,
+    chain: { rootId: 'key', requests: [], messages: [], tally: null },
+  }) as unknown as Key;
+
+/** Counts requests of this process and writes them, to a ledger that then has so many in the hour. */
+function write(quotas: Quotas, key: Key, at: number, requests: number, totalOfHour: number): void {
+  quotas.spend(key, monthly, at, requests);
+  quotas.written(key.chain, { keyId: key.id, hour: hourOf(at), requests, refused: 0 }, totalOfHour);
+}
+const used = (quotas: Quotas, key: Key, at: number) => quotas.look(key, monthly, at)?.used;
+
+it('what others wrote in an hour that has begun is known with the first row of it', () => {
+  const quotas = new Quotas();
+  const key = keyWith(0);
+  write(quotas, key, NOW, 10, 10);
+  write(quotas, key, NEXT_HOUR, 5, 8000);
+  expect(used(quotas, key, NEXT_HOUR)).toBe(8010);
+  write(quotas, key, NEXT_HOUR, 5, 8105);
+  expect(used(quotas, key, NEXT_HOUR)).toBe(8115);
+});
+
+it('of the hour in which the ledger was read, only what came since the last row is', () => {
+  const quotas = new Quotas();
+  const key = keyWith(3000);
+  write(quotas, key, NOW, 10, 3010);
+  expect(used(quotas, key, NOW)).toBe(3010);
+  quotas.learn({ ...key, usedThisMonth: 7000 }, true, NEXT_HOUR);
+  write(quotas, key, NEXT_HOUR, 10, 3990);
+  expect(used(quotas, key, NEXT_HOUR)).toBe(7010);
+  write(quotas, key, NEXT_HOUR, 10, 4050);
+  expect(used(quotas, key, NEXT_HOUR)).toBe(7070);
+});
+
+it('a late row of an hour that is over tells nothing new of others, and forgets nothing', () => {
+  const quotas = new Quotas();
+  const key = keyWith(0);
+  write(quotas, key, NOW, 10, 10);
+  write(quotas, key, NEXT_HOUR, 10, 100);
+  write(quotas, key, NOW, 5, 500);
+  expect(used(quotas, key, NEXT_HOUR)).toBe(115);
+  write(quotas, key, NEXT_HOUR, 10, 130);
+  expect(used(quotas, key, NEXT_HOUR)).toBe(145);
+});
