@@ -1,4 +1,5 @@
 import { type Kysely, sql, type Transaction } from 'kysely';
+import { isPostgres } from '../shared/keystore-url.ts';
 import { closeDatabase, type OpenDatabase, openDatabase } from './database.ts';
 import { KeystoreError } from './errors.ts';
 import type { Schema } from './schema.ts';
@@ -18,7 +19,8 @@ export type Copied = { tables: { name: string; rows: number }[]; rows: number; w
 type Row = Record<string, unknown>;
 
 /**
- * All tables but the change notices, which are for who was there when they were written; each after those it refers to.
+ * All tables but the change notices and the batches of usage, which are for who was there when they were written; each after
+ * those it refers to.
  * `lasting`: its rows are never deleted, so one that is in the target only was made there.
  */
 const TABLES: readonly { name: keyof Schema; key: readonly [string, ...string[]]; lasting?: true }[] = [
@@ -71,7 +73,12 @@ export async function copyKeystore(
         .transaction()
         .setIsolationLevel('repeatable read')
         .setAccessMode('read only')
-        .execute((snapshot) => new Copy(snapshot, target, onProgress).run());
+        .execute(async (snapshot) => {
+          // It stands still for as long as the other one is written to.
+          if (isPostgres(from))
+            await sql`set local idle_in_transaction_session_timeout = 0`.execute(snapshot);
+          return new Copy(snapshot, target, onProgress).run();
+        });
     } finally {
       await closeDatabase(target);
     }

@@ -42,3 +42,15 @@ it('a server that goes down as it lets one in is an error of the statement, and 
   client.release();
   expect(uncaught).toEqual([]);
 });
+
+it('a server that takes connections and says nothing is given up, also where statements may take their time', async () => {
+  const server = createServer((socket) => void socket.on('error', () => {}));
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  onTestFinished(() => void server.close());
+  const { port } = server.address() as AddressInfo;
+  const connectionString = `postgres://postgres@127.0.0.1:${port}/postgres`;
+  const pool = openPool({ connectionString, schema: 'public', max: 1, limitMs: null });
+  onTestFinished(() => pool.end());
+  await expect(pool.connect()).rejects.toThrow(KeystoreError);
+});

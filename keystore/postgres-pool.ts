@@ -9,12 +9,14 @@ export type PoolSettings = {
   schema: string;
   /** Connections at most. */
   max: number;
-  /** How long a statement may take, and a connection to be made, milliseconds. `null`: as long as it likes. */
+  /** How long a statement may take, and a connection to be made, milliseconds. `null`: a statement as long as it likes. */
   limitMs: number | null;
   /** Called for each connection that is made. */
   onConnect?: (client: pg.PoolClient) => void;
 };
 
+/** How long a connection may take where nothing else is said. */
+const CONNECT_MS = 15_000;
 /** How long a transaction may wait for a lock. */
 const LOCK_MS = 5000;
 /** How long a process may keep a transaction open without doing anything: a stopped one must not hold up all others. */
@@ -46,10 +48,11 @@ export function openPool(settings: PoolSettings): PostgresPool {
     options: `-c search_path=${schema}`,
     keepAlive: true,
     keepAliveInitialDelayMillis: KEEP_ALIVE_MS,
+    // Of a server that takes connections and says nothing, nobody would ever hear.
+    connectionTimeoutMillis: limitMs ?? CONNECT_MS,
     ...(limitMs === null
       ? {}
       : {
-          connectionTimeoutMillis: limitMs,
           statement_timeout: limitMs,
           query_timeout: limitMs + ANSWER_MARGIN_MS,
           lock_timeout: LOCK_MS,

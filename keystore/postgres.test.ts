@@ -10,10 +10,10 @@ import {
   SESSION,
   subscription,
 } from '../test/keystore-fixtures.ts';
-import { openTestKeystore } from '../test/keystores.ts';
+import { newSqliteUrl, openTestKeystore } from '../test/keystores.ts';
 import { rawQuery } from '../test/raw-sql.ts';
 import { needsPostgres, newPostgresUrl, POSTGRES_SERVER } from '../test/services.ts';
-import type { Change } from './keystore.ts';
+import { type Change, copyKeystore } from './keystore.ts';
 
 beforeEach(needsPostgres);
 const clients: pg.Client[] = [];
@@ -216,3 +216,18 @@ describe('opening PostgreSQL', () => {
 function lockOf(url: string): number {
   return crc32(postgresAddress(url).schema) | 0;
 }
+
+it('being copied, stands still for as long as the other keystore takes', async () => {
+  const from = newPostgresUrl();
+  await (await keystore({ url: from })).createKey(NEW_KEY);
+  await closeKeystores();
+  let stoodStill = false;
+  const { written } = await copyKeystore(from, newSqliteUrl(), ({ phase, table }) => {
+    if (phase !== 'copying' || table !== 'keys' || stoodStill) return;
+    stoodStill = true;
+    // As many rows that have to be written, for longer than a transaction may be idle.
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5500);
+  });
+  expect(stoodStill).toBe(true);
+  expect(written).toBeGreaterThan(0);
+});
