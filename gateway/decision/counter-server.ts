@@ -61,3 +61,15 @@ export class CounterServerAway extends Error {
     this.name = 'CounterServerAway';
   }
 }
+
+/** A server failed to answer a call, and can tell that it counted nothing should it turn out that it refused it. */
+export class CallFailed extends CounterServerAway {
+  /** Has something done when it is known that the call was refused: at once, later or never. */
+  readonly whenRefused: (then: () => void) => void;
+
+  constructor(server: string, why: string, cause: Error, whenRefused: (then: () => void) => void) {
+    super(server, why, { cause });
+    this.name = 'CallFailed';
+    this.whenRefused = whenRefused;
+  }
+}

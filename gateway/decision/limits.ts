@@ -146,7 +146,7 @@ export class MemoryWindows implements Windows {
   learn(chain: Chain, seconds: number, used: number, endsAt: number, askedAt: number): void {
     const now = this.#clock(askedAt);
     const running = this.#running(chain, seconds, now) ?? this.#begin(chain, seconds, now);
-    running.used = used + running.unsent;
+    running.used = Math.max(0, used + running.unsent);
     running.endsAt = Math.min(endsAt, now + seconds * 1000);
   }
 
@@ -208,7 +208,7 @@ export type Running = {
   used: number;
   /** Milliseconds since the epoch. */
   endsAt: number;
-  /** What was counted here and belongs into the shared count as well, where there is one. */
+  /** What was counted here, or given back, and belongs into the shared count as well, where there is one. */
   unsent: number;
 };
 

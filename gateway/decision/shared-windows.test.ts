@@ -1,3 +1,4 @@
+import { setTimeout as pause, setImmediate as turn } from 'node:timers/promises';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { createLogger } from '../../shared/log.ts';
@@ -28,6 +29,10 @@ type Node = {
   server: RedisCounter;
   windows: SharedWindows;
   spend(limits: Window[], cost?: number, needed?: number): ReturnType<SharedWindows['spend']>;
+  settle(limits: Window[], difference: number): ReturnType<SharedWindows['settle']>;
+  remaining(limits: Window[]): Promise<number | undefined>;
+  /** Lines logged. */
+  log: string[];
 };
 
 let roots = 0;
@@ -36,7 +41,9 @@ async function nodes(count: number, without: WithoutServer = 'local'): Promise<N
   const rootId = `root${++roots}`;
   return Promise.all(
     Array.from({ length: count }, async () => {
-      const server = new RedisCounter(redis.url, createLogger({ level: 'silent' }));
+      const log: string[] = [];
+      const destination = { write: (line: string) => void log.push(line) };
+      const server = new RedisCounter(redis.url, createLogger({ level: 'info', destination }));
       open.push(server);
       await server.start();
       expect(server.up).toBe(true);
@@ -45,7 +52,11 @@ async function nodes(count: number, without: WithoutServer = 'local'): Promise<N
       return {
         server,
         windows,
+        log,
         spend: (limits, cost = 1, needed = cost) => windows.spend(chain, limits, cost, needed, Date.now()),
+        settle: (limits, difference) => windows.settle(chain, limits, difference, Date.now(), Date.now()),
+        remaining: async (limits) =>
+          (await windows.spend(chain, limits, 0, 0, Date.now())).windows[0]?.remaining,
       };
     }),
   );
@@ -112,7 +123,7 @@ describe('windows shared through Redis', () => {
     const [node] = (await nodes(1)) as [Node];
     expect((await node.spend([second(9), minute(9), hour(9)])).violated).toEqual([]);
     expect(node.windows.decided).toEqual({ shared: 1, local: 0, unavailable: 0 });
-    const keys = await redis.client.keys('*');
+    const keys = await redis.client.keys('tollgate:{*');
     expect(keys).toHaveLength(3);
     for (const key of keys) expect(await redis.client.pttl(key)).toBeGreaterThan(0);
   });
@@ -193,5 +204,135 @@ describe('while Redis is away', () => {
     await expect(node.spend(limits)).rejects.toThrow(LimitsUnavailable);
     redis.resume();
     await vi.waitFor(async () => expect((await node.spend(limits)).violated).toEqual([]));
+  });
+});
+
+describe('a Redis that answers, and refuses to write', () => {
+  const limits = [minute(100)];
+  const refusals = {
+    'out of memory': {
+      begin: () => redis.client.config('SET', 'maxmemory', '1'),
+      end: () => redis.client.config('SET', 'maxmemory', '0'),
+    },
+    'a demoted primary': {
+      begin: () => redis.client.replicaof('127.0.0.1', 1),
+      end: () => redis.client.replicaof('NO', 'ONE'),
+    },
+  };
+  const isBack = (node: Node) =>
+    vi.waitFor(() => expect(node.server.up).toBe(true), { timeout: 10_000, interval: 5 });
+
+  it.each(Object.entries(refusals))(
+    '%s: is away until it writes again, and all that was admitted meanwhile is counted',
+    async (_, { begin, end }) => {
+      const [node] = (await nodes(1)) as [Node];
+      expect(await admitted(Array.from({ length: 60 }, () => node.spend(limits)))).toBe(60);
+      await begin();
+      expect(await admitted(Array.from({ length: 20 }, () => node.spend(limits)))).toBe(20);
+      for (let i = 0; i < 40; i++) {
+        expect(node.server.up).toBe(false);
+        await pause(5);
+      }
+      expect(await admitted(Array.from({ length: 30 }, () => node.spend(limits)))).toBe(20);
+      expect(node.windows.decided).toEqual({ shared: 60, local: 50, unavailable: 0 });
+      expect(node.log).toHaveLength(1);
+      await end();
+      await isBack(node);
+      expect(await node.remaining(limits)).toBe(0);
+      expect((await node.spend(limits)).violated).toEqual(['minute']);
+    },
+  );
+
+  it('what it refuses to take over of what was counted without it is not lost', async () => {
+    const { begin, end } = refusals['out of memory'];
+    const [node] = (await nodes(1)) as [Node];
+    await node.spend(limits, 60);
+    await begin();
+    await node.spend(limits, 20);
+    await end();
+    await isBack(node);
+    await begin();
+    await node.spend(limits, 10);
+    await node.settle(limits, 5);
+    expect(node.server.up).toBe(false);
+    await end();
+    await isBack(node);
+    expect(await node.remaining(limits)).toBe(5);
+  });
+
+  it('nor is what it refuses only after nobody waited for its answer any more', async () => {
+    const { begin, end } = refusals['out of memory'];
+    const [node] = (await nodes(1)) as [Node];
+    await node.spend(limits, 60);
+    await begin();
+    redis.suspend();
+    const spends = [node.spend(limits, 10)];
+    await turn();
+    await turn();
+    spends.push(node.spend(limits, 7));
+    await Promise.all([...spends, node.settle(limits, 3)]);
+    expect(node.log.join()).toContain('no answer within 35 ms');
+    redis.resume();
+    await pause(100);
+    expect(node.server.up).toBe(false);
+    await end();
+    await isBack(node);
+    expect(await node.remaining(limits)).toBe(20);
+  });
+});
+
+describe('what was settled while Redis was away reaches it', () => {
+  const limits = [hour(1000)];
+  /** Has the node notice it, by something that counts nothing. */
+  async function away(node: Node): Promise<void> {
+    redis.suspend();
+    await node.remaining(limits);
+    expect(node.server.up).toBe(false);
+  }
+  async function back(node: Node): Promise<void> {
+    redis.resume();
+    await vi.waitFor(() => expect(node.server.up).toBe(true), { timeout: 5000, interval: 5 });
+  }
+
+  it.each([
+    ['more than was thought', 1, 50],
+    ['less than was thought', 50, 1],
+  ])('%s', async (_, estimate, actual) => {
+    const [node, other] = (await nodes(2)) as [Node, Node];
+    await node.spend(limits, 4);
+    await away(node);
+    for (let i = 0; i < 16; i++) {
+      await node.spend(limits, estimate);
+      await node.settle(limits, actual - estimate);
+    }
+    await back(node);
+    expect(await node.remaining(limits)).toBe(996 - 16 * actual);
+    expect(await node.remaining(limits)).toBe(996 - 16 * actual);
+    await back(other);
+    expect(await other.remaining(limits)).toBe(996 - 16 * actual);
+  });
+
+  it('of a request that Redis had counted', async () => {
+    const [node] = (await nodes(1)) as [Node];
+    await node.spend(limits, 50);
+    await away(node);
+    await node.settle(limits, -49);
+    await back(node);
+    expect(await node.remaining(limits)).toBe(999);
+  });
+
+  it('never as less than nothing', async () => {
+    const [{ server }] = (await nodes(1)) as [Node];
+    const ask = (cost: number, unsent: number) =>
+      server.spend({
+        of: 'requests',
+        rootId: `root${roots}`,
+        cost,
+        needed: cost,
+        windows: [[1000, 3_600_000, 1, unsent, 3_000_000]],
+      });
+    await ask(10, 0);
+    expect((await ask(0, -4)).slice(0, 2)).toEqual([1, 7]);
+    expect((await ask(2, -49)).slice(0, 2)).toEqual([1, 2]);
   });
 });

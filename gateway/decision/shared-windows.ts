@@ -1,7 +1,14 @@
 import type { Window } from '../../shared/plans.ts';
-import { type AskedWindow, type CounterServer, CounterServerAway } from './counter-server.ts';
+import { type AskedWindow, CallFailed, type CounterServer, CounterServerAway } from './counter-server.ts';
 import type { Chain } from './key.ts';
-import { MemoryWindows, stateOf, type WindowState, type Windows, type WindowsSpent } from './limits.ts';
+import {
+  MemoryWindows,
+  type Running,
+  stateOf,
+  type WindowState,
+  type Windows,
+  type WindowsSpent,
+} from './limits.ts';
 
 /** What a gateway does about limits while the server that counts for all is away. */
 export type WithoutServer = 'local' | 'closed';
@@ -23,8 +30,8 @@ const NONE: readonly string[] = [];
  * {@link Windows} that several gateways share, counted by one server for all: exact, in one round trip for any number of windows.
  *
  * Each node keeps beside it how it last saw each window. While the server is away, `local` counts on from there, so of a window
- * that n nodes share no more than n times what was left of it is admitted; when it is back, what was counted meanwhile is
- * added, once. To a server that came back empty a node says what it knows.
+ * that n nodes share no more than n times what was left of it is admitted; when it is back, what was counted meanwhile, and
+ * given back, is added, once. To a server that came back empty a node says what it knows.
  */
 export class SharedWindows implements Windows {
   readonly #of: 'requests' | 'messages';
@@ -96,6 +103,7 @@ export class SharedWindows implements Windows {
     now: number,
   ): Promise<WindowState[]> {
     if (limits.length === 0) return [];
+    const sent = this.#server.up;
     try {
       const answer = await this.#server.settle({
         of: this.#of,
@@ -106,8 +114,15 @@ export class SharedWindows implements Windows {
       });
       this.#learn(chain, limits, answer, 0, now);
       return statesOf(limits, answer, 0, now);
-    } catch {
-      return this.#local.settle(chain, limits, difference, countedAt, now);
+    } catch (error) {
+      const before = limits.map(({ seconds }) => this.#local.running(chain, seconds, now)?.used ?? 0);
+      const windows = this.#local.settle(chain, limits, difference, countedAt, now);
+      const owed = limits.map(({ seconds }, i): Owed => {
+        const running = this.#local.running(chain, seconds, now);
+        return [running, (running?.used ?? 0) - (before[i] as number)];
+      });
+      whenNotCounted(error, sent, () => owe(owed));
+      return windows;
     }
   }
 
@@ -118,18 +133,27 @@ export class SharedWindows implements Windows {
     needed: number,
     now: number,
   ): Promise<readonly number[]> {
+    const owed: Owed[] = [];
     const windows = limits.map(({ requests, seconds }): AskedWindow => {
       const running = this.#local.running(chain, seconds, now);
       const left = running === undefined ? 0 : running.endsAt - now - MARGIN_MS;
       if (running === undefined || left <= 0) return [requests, seconds * 1000, 0, 0, 0];
       const { used, unsent } = running;
-      // Sent at most once: whether a call that is not answered was carried out cannot be told.
-      if (this.#server.up) running.unsent = 0;
+      // Counted at most once: whether a call that is not answered was carried out cannot be told.
+      if (this.#server.up && unsent !== 0) {
+        owed.push([running, unsent]);
+        running.unsent = 0;
+      }
       return [requests, seconds * 1000, used, unsent, left];
     });
-    const answer = await this.#server.spend({ of: this.#of, rootId: chain.rootId, cost, needed, windows });
-    this.#learn(chain, limits, answer, 1, now);
-    return answer;
+    try {
+      const answer = await this.#server.spend({ of: this.#of, rootId: chain.rootId, cost, needed, windows });
+      this.#learn(chain, limits, answer, 1, now);
+      return answer;
+    } catch (error) {
+      whenNotCounted(error, true, () => owe(owed));
+      throw error;
+    }
   }
 
   #withoutServer(
@@ -147,12 +171,9 @@ export class SharedWindows implements Windows {
     }
     this.decided.local++;
     const result = this.#local.spend(chain, limits, cost, needed, now);
-    // What was sent may have been counted there already.
-    if (result.violated.length === 0 && !sent) {
-      for (const { seconds } of limits) {
-        const running = this.#local.running(chain, seconds, now);
-        if (running !== undefined) running.unsent += cost;
-      }
+    if (result.violated.length === 0) {
+      const owed = limits.map(({ seconds }): Owed => [this.#local.running(chain, seconds, now), cost]);
+      whenNotCounted(away, sent, () => owe(owed));
     }
     return result;
   }
@@ -171,6 +192,19 @@ export class SharedWindows implements Windows {
       if (ends > 0) this.#local.learn(chain, seconds, used, now + ends, now);
     }
   }
+}
+
+/** What belongs into the shared count of a window, beyond what is to be sent already. */
+type Owed = readonly [running: Running | undefined, difference: number];
+
+function owe(owed: readonly Owed[]): void {
+  for (const [running, difference] of owed) if (running !== undefined) running.unsent += difference;
+}
+
+/** What was sent may have been counted there already, unless it is known to have been refused. */
+function whenNotCounted(error: unknown, sent: boolean, then: () => void): void {
+  if (!sent) then();
+  else if (error instanceof CallFailed) error.whenRefused(then);
 }
 
 function statesOf(

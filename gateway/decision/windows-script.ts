@@ -10,7 +10,7 @@ import { DECISION_MS } from './counter-server.ts';
  * - its limit,
  * - its length in milliseconds,
  * - what the asking node knows to be used of it, for a server that lost it,
- * - what that node counted on its own while the server was away, to be added,
+ * - what that node counted on its own while the server was away, to be added; less than 0 where it gave back more,
  * - how many milliseconds the window still runs as far as the node knows.
  *
  * Returns whether it was counted (1 or 0), then for each window what is used and the milliseconds until it ends (-1: it has
@@ -26,8 +26,8 @@ for i = 1, #KEYS do
   local ends = -1
   if used then
     local owed = tonumber(ARGV[at + 3])
-    if owed > 0 then used = redis.call('INCRBY', KEYS[i], owed) end
     used = tonumber(used)
+    if owed ~= 0 then used = redis.call('INCRBY', KEYS[i], math.max(owed, -used)) end
     ends = redis.call('PTTL', KEYS[i])
   else
     used = tonumber(ARGV[at + 2])

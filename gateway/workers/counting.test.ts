@@ -100,3 +100,12 @@ it('forgets chains that nobody asks about, and no window that runs', () => {
   expect(counting.answer(spend(windows, { rootId: 'busy' }), now)).toEqual([0, 0, -1, 9, 57 * MINUTE]);
   expect(counting.answer(spend(windows, { rootId: 'root7' }), now)).toEqual([1, 1, MINUTE, 2, 57 * MINUTE]);
 });
+
+it('adds what a worker gave back alone, and goes below nothing with none of it', () => {
+  const counting = new Counting();
+  counting.answer(spend([unknown(100, MINUTE)], { cost: 10, needed: 10 }), NOW);
+  const look = (unsent: number) =>
+    counting.answer(spend([[100, MINUTE, 1, unsent, 30_000]], { cost: 0, needed: 0 }), NOW);
+  expect(look(-4)).toEqual([1, 6, MINUTE]);
+  expect(look(-49)).toEqual([1, 0, MINUTE]);
+});

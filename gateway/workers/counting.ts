@@ -30,7 +30,7 @@ export class Counting {
       const seconds = lengthMs / 1000;
       limits.push({ name: '', requests, seconds });
       const running = windows.running(chain, seconds, now);
-      if (running !== undefined) running.used += unsent;
+      if (running !== undefined) running.used = Math.max(0, running.used + unsent);
       else if (used > 0 && leftMs > 0) windows.learn(chain, seconds, used, now + leftMs, now);
     }
     const looks = cost === 0 && needed === 0;
