@@ -226,7 +226,7 @@ export async function openKeystore(options: KeystoreOptions) {
     oldestPendingSince: () => inbox.oldestPendingSince(store),
 
     recordUsage: <Row extends usage.UsageRow>(
-      rows: readonly Row[],
+      rows: usage.UsageBatch<Row>,
       onWritten: (row: Row, totalRequests: number) => void,
     ) => usage.recordUsage(store, rows, onWritten),
     usageByDay: bind(usage.usageByDay),

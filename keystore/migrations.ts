@@ -475,5 +475,15 @@ export function migrations({ autoId, autoIdType, bytes }: MigrationSql): Record<
         await db.schema.alterTable('console_users').addColumn('totp_step', 'bigint').execute();
       },
     },
+    '0012_usage_batches': {
+      async up(db: Kysely<unknown>) {
+        await db.schema
+          .createTable('usage_batches')
+          .addColumn('id', 'text', id)
+          .addColumn('at', 'bigint', required)
+          .execute();
+        await db.schema.createIndex('usage_batches_at').on('usage_batches').column('at').execute();
+      },
+    },
   };
 }

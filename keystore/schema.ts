@@ -18,6 +18,7 @@ export type Schema = {
   trials: TrialTable;
   licence_attempts: LicenceAttemptTable;
   usage: UsageTable;
+  usage_batches: UsageBatchTable;
   traffic_by_hour: TrafficTable & { hour: number };
   traffic_by_day: TrafficTable & { day: number };
   refusals: RefusalTable;
@@ -246,6 +247,9 @@ export type UsageTable = {
   requests: number;
   refused: number;
 };
+
+/** What was added to `usage` lately, so that nothing is added twice by who did not get the answer. */
+export type UsageBatchTable = { id: string; at: number };
 
 /** What all gateways together did: in an hour (since the epoch), or in a day. */
 type TrafficTable = { what: TrafficKind; name: string; count: number };

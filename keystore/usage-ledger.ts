@@ -4,7 +4,15 @@ import { inOneStepAside, type Step, type Store } from './store.ts';
 /** What one key consumed in one hour (hours since the epoch, UTC). */
 export type UsageRow = { keyId: string; hour: number; requests: number; refused: number };
 
+/**
+ * Rows to add to the ledger, some hundred at a time. With an id they are added once, however often they are handed in: so
+ * whoever got no answer, and cannot know whether they are there, hands in the same ones again.
+ */
+export type UsageBatch<Row extends UsageRow> = readonly Row[] & { readonly batchId?: string };
+
 export const HOUR_MS = 3_600_000;
+/** How long the ids of batches are kept. Whoever has had no answer for longer has its batch added once more. */
+const BATCH_KEPT_MS = 24 * HOUR_MS;
 
 /** The hour that contains a moment. */
 export function hourOf(timeMs: number): number {
@@ -27,19 +35,22 @@ export function monthEndMs(timeMs: number): number {
  * Adds usage to the ledger: all of it, or nothing. Other writers wait for it, so hand it some hundred rows at a time.
  *
  * @param rows no two of the same key and hour
- * @param onWritten gets each row once all are committed, with the hour's total over all processes
+ * @param onWritten gets each row once all are committed, with the hour's total over all processes; also when they were
+ *   committed before
  */
 export async function recordUsage<Row extends UsageRow>(
   store: Store,
-  rows: readonly Row[],
+  rows: UsageBatch<Row>,
   onWritten: (row: Row, totalRequests: number) => void,
 ): Promise<void> {
   // In the same order everywhere: two processes that wrote the same rows in different orders would wait for each other.
   const ordered = rows.toSorted((a, b) => a.hour - b.hour || (a.keyId < b.keyId ? -1 : 1));
   const byHour = [...Map.groupBy(ordered, ({ hour }) => hour)];
-  const totals = await inOneStepAside(store, async ({ trx }) => {
+  const totals = await inOneStepAside(store, async (step) => {
+    const isNew = rows.batchId === undefined || (await noteBatch(store, step, rows.batchId));
     const ofHours: number[][] = [];
-    for (const [hour, ofHour] of byHour) ofHours.push(await add(store, trx, hour, ofHour));
+    for (const [hour, ofHour] of byHour)
+      ofHours.push(await (isNew ? add : totalsOf)(store, step.trx, hour, ofHour));
     return ofHours;
   });
   for (const [at, [, ofHour]] of byHour.entries()) {
@@ -64,6 +75,49 @@ export async function usageByDay(
     requests: Number(requests),
     refused: Number(refused),
   }));
+}
+
+/** The hour in which a process last forgot old batches, by its store. */
+const forgotIn = new WeakMap<Store, number>();
+
+/** Whether a batch is new: it is noted then. One that another connection is just writing is waited for. */
+async function noteBatch(
+  store: Store,
+  { trx, now }: Pick<Step, 'trx' | 'now'>,
+  id: string,
+): Promise<boolean> {
+  const { numInsertedOrUpdatedRows } = await trx
+    .insertInto('usage_batches')
+    .values({ id, at: now })
+    .onConflict((conflict) => conflict.doNothing())
+    .executeTakeFirstOrThrow();
+  const hour = hourOf(now);
+  if (forgotIn.get(store) !== hour) {
+    await trx
+      .deleteFrom('usage_batches')
+      .where('at', '<', now - BATCH_KEPT_MS)
+      .execute();
+    forgotIn.set(store, hour);
+  }
+  return numInsertedOrUpdatedRows === 1n;
+}
+
+/** What keys consumed in one hour, in the order of the rows. */
+async function totalsOf(
+  { valuesOf }: Store,
+  trx: Step['trx'],
+  hour: number,
+  rows: readonly UsageRow[],
+): Promise<number[]> {
+  const keyIds = JSON.stringify(rows.map(({ keyId }) => keyId));
+  const there = await trx
+    .selectFrom('usage')
+    .select(['key_id', 'requests'])
+    .where('hour', '=', hour)
+    .where('key_id', 'in', valuesOf(keyIds))
+    .execute();
+  const totals = new Map(there.map(({ key_id, requests }) => [key_id, Number(requests)]));
+  return rows.map(({ keyId, requests }) => totals.get(keyId) ?? requests);
 }
 
 /** Adds what keys consumed in one hour. Returns the total of each in that hour, in the order of the rows. */

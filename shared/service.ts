@@ -16,8 +16,11 @@ export type RunningService = {
   drainMs?: number;
 };
 
-/** How long a stop may take beside that before the process leaves anyway, milliseconds. */
-const STOP_LIMIT_MS = 5000;
+/**
+ * How long a stop may take beside that before the process leaves anyway, milliseconds. Longer than a gateway's last write may
+ * wait for the keystore: `PENDING_LIMIT_MS` of `gateway/decision/usage-recorder.ts`.
+ */
+const STOP_LIMIT_MS = 15_000;
 
 /** Stops a service and ends the process. What it has not finished when its time is up is cut off, and the exit code is 1. */
 export async function endService(service: RunningService): Promise<void> {

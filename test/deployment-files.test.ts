@@ -23,7 +23,7 @@ const ANSWERED_IN: Record<string, string[]> = {
   billing: ['billing/health.ts', 'billing/pricing.ts'],
 };
 /** What a process may take to stop beside its drain, seconds: `STOP_LIMIT_MS` of `shared/service.ts`. */
-const STOP_SECONDS = 5;
+const STOP_SECONDS = 15;
 
 /** A value for each secret, such as an operator has. */
 const SECRETS: Env = {

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { setImmediate as breath, setTimeout as sleep } from 'node:timers/promises';
 import { hourOf, type Keystore, type UsageRow } from '../../keystore/keystore.ts';
 import type { Logger } from '../../shared/log.ts';
@@ -14,11 +15,15 @@ export type Count = {
   dirty: boolean;
   /** It is among those that are written soon. */
   pressing: boolean;
+  /** Part of it was handed to the ledger, which has not said so far that it is committed. */
+  unsure: boolean;
   /** It was empty and is forgotten: what is added to it is lost. */
   over: boolean;
 };
 
 type TakenRow = UsageRow & { readonly count: Count };
+/** Rows as they were handed to the ledger, under the id by which it knows them when they come again. */
+type Batch = TakenRow[] & { readonly batchId: string };
 
 /** How often counts go to the ledger, at the most, and at the least. A crash loses as much. */
 const FLUSH_MS = 500;
@@ -36,14 +41,21 @@ const MIN_BATCH = 50;
 const MAX_BATCH = 250;
 const CROWDED = 1 / 8;
 
-/** How long a stop goes on trying when the keystore writes nothing. */
-const CLOSE_LIMIT_MS = 400;
+/** How long a stop goes on trying when the keystore refuses to write. */
+const REFUSED_LIMIT_MS = 400;
+/**
+ * How long a stop waits for a write that is neither done nor refused: somebody else's step may hold it up for as long as
+ * `BUSY_LIMIT_MS` of `keystore/store.ts`, and the process has `STOP_LIMIT_MS` of `shared/service.ts` for all of its stop.
+ */
+const PENDING_LIMIT_MS = 11_000;
+const CLOSE_POLL_MS = 100;
 
 /**
  * Counts what each key consumes, in memory, and adds it to the ledger: twice a second, or less often when that would take
  * too much of the time. What other processes have to know soon, as a quota may be near its end, is written twice a second
- * all the same. A count leaves memory only when the ledger says that its row is committed, so a failure half-way neither
- * loses nor repeats anything. Memory is bounded by the keys in use within an hour, times the hours of an outage.
+ * all the same. A count leaves memory only when the ledger says that its row is committed. What it did not say that of may be
+ * there all the same, as an answer can get lost: it is handed in again as it was, before anything else, until the ledger does.
+ * So a failure neither loses nor repeats anything. Memory is bounded by the keys in use within an hour, times the hours of an outage.
  */
 export class UsageRecorder {
   readonly #keystore: Pick<Keystore, 'recordUsage'>;
@@ -68,6 +80,11 @@ export class UsageRecorder {
   /** When rows were last written, on the same clock. */
   #writtenAt = 0;
   #failing = false;
+  /** What failed, to be written again. */
+  #unsure: Batch | undefined;
+  /** Nobody else's ids begin so. */
+  readonly #name = randomUUID();
+  #batches = 0;
   #batch = MIN_BATCH;
   /** When pressing counts are written next, on the same clock. */
   #pressingAt = 0;
@@ -146,6 +163,7 @@ export class UsageRecorder {
       refused: 0,
       dirty: false,
       pressing: false,
+      unsure: false,
       over: false,
     };
     this.#hour = Math.max(this.#hour, hour);
@@ -196,18 +214,35 @@ export class UsageRecorder {
   async close(): Promise<void> {
     clearInterval(this.#timer);
     const begun = performance.now();
-    const isLate = () => performance.now() - Math.max(begun, this.#writtenAt) > CLOSE_LIMIT_MS;
-    for (let done = false; !done && !isLate(); ) {
-      done = await Promise.race([this.flush(), sleep(CLOSE_LIMIT_MS / 4).then(() => false)]);
-      if (!done) await sleep(20);
+    const standstill = () => performance.now() - Math.max(begun, this.#writtenAt);
+    let refusedSince: number | undefined;
+    let written = await this.#flushWithin(standstill);
+    while (written === false) {
+      const now = performance.now();
+      if (refusedSince === undefined || this.#writtenAt > refusedSince) refusedSince = now;
+      // What was refused only after a long wait is tried again only if there is time for another such wait.
+      if (now - refusedSince > REFUSED_LIMIT_MS || standstill() > PENDING_LIMIT_MS / 2) break;
+      await sleep(20);
+      written = await this.#flushWithin(standstill);
     }
-    const lost = this.#take();
-    if (lost.length > 0) {
-      const requests = lost.reduce((sum, count) => sum + count.requests, 0);
-      this.#log.error(
-        { keys: lost.length, requests },
-        'Usage could not be written before the stop and is lost',
-      );
+    const left = this.#take();
+    if (left.length === 0) return;
+    const requests = left.reduce((sum, count) => sum + count.requests, 0);
+    this.#log.error(
+      { keys: left.length, requests },
+      written === undefined
+        ? 'Usage could not be written before the stop: it is lost, but for what the write under way still brings'
+        : 'Usage could not be written before the stop and is lost',
+    );
+  }
+
+  /** Whether all could be written; `undefined`: a write is still under way, and nothing has been written for too long. */
+  async #flushWithin(standstill: () => number): Promise<boolean | undefined> {
+    const flushing = this.flush();
+    for (;;) {
+      const written = await Promise.race([flushing, sleep(CLOSE_POLL_MS)]);
+      if (written !== undefined) return written;
+      if (standstill() > PENDING_LIMIT_MS) return undefined;
     }
   }
 
@@ -237,7 +272,8 @@ export class UsageRecorder {
 
   /** Milliseconds that the ledger took, without the pauses in between. */
   async #write(counts: readonly Count[]): Promise<number> {
-    let spent = await this.#writePressing();
+    let spent = this.#unsure === undefined ? 0 : await this.#add(this.#unsure);
+    spent += await this.#writePressing();
     // What was slow may not be so any more.
     this.#batch = Math.max(MIN_BATCH, Math.floor(this.#batch / 2));
     for (let start = 0; start < counts.length; ) {
@@ -284,15 +320,26 @@ export class UsageRecorder {
   async #record(counts: readonly Count[]): Promise<number> {
     const rows = counts.filter(isNotEmpty).map(rowOf);
     if (rows.length === 0) return 0;
+    return this.#add(Object.assign(rows, { batchId: `${this.#name}-${++this.#batches}` }));
+  }
+
+  async #add(batch: Batch): Promise<number> {
     const begun = performance.now();
     this.#epoch++;
+    for (const { count } of batch) count.unsure = true;
     try {
-      await this.#keystore.recordUsage(rows, (row, totalRequests) => {
+      await this.#keystore.recordUsage(batch, (row, totalRequests) => {
         const { count } = row;
+        count.unsure = false;
         count.requests -= row.requests;
         count.refused -= row.refused;
         this.#onWritten(count.chain, row, totalRequests);
       });
+      this.#unsure = undefined;
+    } catch (error) {
+      const unsure = batch.filter(({ count }) => count.unsure);
+      this.#unsure = unsure.length === 0 ? undefined : Object.assign(unsure, { batchId: batch.batchId });
+      throw error;
     } finally {
       this.#epoch++;
     }
@@ -304,7 +351,8 @@ export class UsageRecorder {
   #take(): Count[] {
     const taken: Count[] = [];
     for (const count of this.#dirty) {
-      if (isNotEmpty(count)) taken.push(count);
+      // Empty for now only, when what was handed in was taken back meanwhile.
+      if (count.unsure || isNotEmpty(count)) taken.push(count);
       else {
         count.dirty = false;
         if (this.#earlier.size > 0 && this.#earlier.delete(placeOf(count.keyId, count.hour)))
