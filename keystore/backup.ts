@@ -169,7 +169,7 @@ export async function restoreKeystore(
       existsSync(path) ? standingIn(path, serverSecret) : NOTHING,
     );
     const movedTo = existsSync(path)
-      ? `${path}.before-restore-${new Date().toISOString().replaceAll(/[-:]|\.\d+/g, '')}`
+      ? `${path}.before-restore-${new Date().toISOString().replaceAll(/[-:.]/g, '')}`
       : null;
     flush(prepared);
     // Of a file that was moved away: SQLite would take the last writes to that one for writes to this one.

@@ -156,6 +156,13 @@ it('what is left beside a keystore that was moved away is not taken for a part o
   expect(readFileSync(`${path}.before-restore-wal`)).toEqual(left);
 });
 
+it('restored again at once, each keystore that was there is kept', async () => {
+  const file = await backedUp();
+  const kept = [await restore(file), await restore(file), await restore(file)].map(({ movedTo }) => movedTo);
+  expect(new Set(kept).size).toBe(3);
+  for (const path of kept) expect(existsSync(path as string)).toBe(true);
+});
+
 it('a keystore of another user is not called damaged', async () => {
   const file = await backedUp();
   await closeKeystores();
