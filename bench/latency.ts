@@ -21,6 +21,7 @@ export async function benchLatency({ quick }: { quick: boolean }): Promise<Outco
   const conditions = {
     connections: CONNECTIONS,
     'seconds a run': seconds,
+    quantiles: 'of each second by itself',
     ...outcome.conditions,
     load: `half of each one's own peak, at a steady rate, by bench/open-loop.ts; the peak by ${outcome.conditions.load}`,
   };

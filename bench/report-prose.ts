@@ -38,8 +38,7 @@ for that key and no other, and the API sees no key. Any answer but 200 under loa
     title: 'Latency at half load',
     before: `Nobody runs a server at its limit. Here each contender gets half of the requests it can take at the most, at a
 steady rate and whatever the answers take, and every request's time counts from when it was to be sent. The same rate then
-goes straight to the API. The difference of the two is what the contender adds. Each second has a p50 and a p99 of its own;
-quoted is the median of all seconds. What happens in fewer than half of them shows as the largest.`,
+goes straight to the API. The difference of the two is what the contender adds.`,
     after: `Each one's rate is its own, so a slower contender is measured at fewer requests a second. Load generator
 and API share a core, which is why the API alone has a tail.`,
   },
