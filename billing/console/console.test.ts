@@ -1,12 +1,10 @@
 import { TOTP } from 'otpauth';
 import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
-import { mintKey } from '../../shared/keys.ts';
 import { type BillingUnderTest, startBillingUnderTest } from '../../test/billing.ts';
+import { consoleBrowser, CONSOLE_PASSWORD as PASSWORD } from '../../test/console-browser.ts';
 import { rawQuery } from '../../test/raw-sql.ts';
 import type { Billing } from '../context.ts';
 import { consoleRoutes } from './console.ts';
-
-const PASSWORD = 'correct horse battery';
 
 let test: BillingUnderTest;
 beforeAll(async () => {
@@ -15,50 +13,7 @@ beforeAll(async () => {
 });
 afterAll(() => test.close());
 
-let lastAddress = 0;
-/** An address that nothing came from before. */
-const newAddress = () => `203.0.${++lastAddress >> 8}.${lastAddress & 255}`;
-
-/** A browser as far as the console cares: it keeps cookies, follows nothing, and reads the token in a page's forms. */
-function newBrowser(address = newAddress()) {
-  const cookies = new Map<string, string>();
-  const browser = {
-    address,
-    cookies,
-    async send(method: string, path: string, form?: Record<string, string>, headers = {}) {
-      const response = await fetch(test.url + path, {
-        method,
-        redirect: 'manual',
-        headers: {
-          Accept: 'text/html',
-          'X-Forwarded-For': address,
-          'Sec-Fetch-Site': 'same-origin',
-          Cookie: [...cookies].map((pair) => pair.join('=')).join('; '),
-          ...headers,
-        },
-        ...(form && { body: new URLSearchParams(form) }),
-      });
-      for (const line of response.headers.getSetCookie()) {
-        const [, name = '', value = ''] = /^([^=]+)=([^;]*)/.exec(line) ?? [];
-        if (value === '') cookies.delete(name);
-        else cookies.set(name, value);
-      }
-      return response;
-    },
-    get: (path: string) => browser.send('GET', path),
-    page: async (path: string) => (await browser.get(path)).text(),
-    signIn: (name: string, password = PASSWORD) =>
-      browser.send('POST', '/console/sign-in', { name, password }),
-    /** Sends a form of a page, as somebody would who opened it. */
-    async submit(path: string, fields: Record<string, string> = {}) {
-      return browser.send('POST', path, { form_token: await browser.formToken(), ...fields });
-    },
-    async formToken() {
-      return /name="form_token" value="([^"]+)"/.exec(await browser.page('/console/new-key'))?.[1] ?? '';
-    },
-  };
-  return browser;
-}
+const newBrowser = (address?: string) => consoleBrowser(test.url, address);
 async function signedIn(name = 'ada') {
   const browser = newBrowser();
   expect((await browser.signIn(name)).status).toBe(303);
@@ -228,7 +183,7 @@ describe('the console', () => {
     });
 
     it('is stopped after twenty tries from one address, whatever the names', async () => {
-      const address = newAddress();
+      const { address } = newBrowser();
       const statuses = [];
       for (let i = 0; i < 22; i++)
         statuses.push((await newBrowser(address).signIn(`someone-${i}`, 'wrong')).status);
@@ -648,80 +603,6 @@ describe('the console', () => {
       '/console/keys?before=.',
     ])
       expect((await browser.get(path)).status, path).toBe(400);
-  });
-
-  describe.each(['keys', 'customers', 'purchases'])('the search for %s', (list) => {
-    const path = `/console/${list}`;
-
-    it('is a form that leads to an address, and to the key from a whole one', async () => {
-      const browser = await signedIn();
-      expect(await browser.page(path)).toMatch(new RegExp(`<form method="post" action="${path}"`));
-      const { plaintext, id } = await newKey();
-      for (const [fields, to] of [
-        [{ q: ' my_test_inbox@example.com ' }, `${path}?q=my_test_inbox%40example.com`],
-        [{ q: '', unknown: 'x' }, path],
-        [{ q: id }, `${path}?q=${id}`],
-        [{ q: ` ${plaintext} ` }, `/console/keys/${id}`],
-      ] as const) {
-        const answer = await browser.submit(path, { ...fields });
-        expect([answer.status, answer.headers.get('location')], fields.q).toEqual([303, to]);
-      }
-    });
-
-    it('repeats nothing that looks like a key, neither from its form nor from an address', async () => {
-      const browser = await signedIn();
-      const { plaintext } = await newKey();
-      const ofNobody = mintKey('tg', 'live').plaintext;
-      for (const q of [
-        ofNobody,
-        `${plaintext.slice(0, -1)}!`,
-        plaintext.slice('tg_test_'.length),
-        'tg_live_abc',
-      ]) {
-        const sent = await browser.submit(path, { q });
-        expect([sent.status, sent.headers.get('location')], q).toEqual([401, null]);
-        const page = await sent.text();
-        expect(page, q).toMatch(/role="alert".*(was ever issued here|is not a whole key)/);
-        expect(page, q).not.toContain(q);
-      }
-      const session = await browser.submit(path, { q: 'cs_test_a1B2c3D4e5F6' });
-      expect(await session.text()).toMatch(/role="alert".*is the id of a checkout session/);
-      for (const q of [plaintext, ofNobody, plaintext.slice('tg_test_'.length)]) {
-        const got = await browser.get(`${path}?q=${q}`);
-        expect(got.status).toBe(400);
-        const page = await got.text();
-        expect(page).toContain('looks like a key');
-        expect(page).not.toContain(q);
-      }
-    });
-  });
-
-  it('searches keep what else is asked for, and a file of keys has no key in its address', async () => {
-    const browser = await signedIn();
-    const keys = await browser.submit('/console/keys', { q: 'x', plan: 'pro', state: 'active' });
-    expect(keys.headers.get('location')).toBe('/console/keys?q=x&plan=pro&state=active');
-    const purchases = await browser.submit('/console/purchases', { q: '', status: 'paid' });
-    expect(purchases.headers.get('location')).toBe('/console/purchases?status=paid');
-    const { plaintext } = await newKey();
-    expect((await browser.get(`/console/keys.csv?q=${plaintext}`)).status).toBe(400);
-  });
-
-  it('why: a key without its prefix is in no address, an id as long as one is, and a later code is shown', async () => {
-    const browser = await signedIn();
-    const { plaintext, id } = await newKey();
-    const bare = plaintext.slice('tg_test_'.length);
-    const refused = await browser.submit('/console/why', { asked: bare });
-    expect([refused.status, refused.headers.get('location')]).toEqual([401, null]);
-    expect(await refused.text()).not.toContain(bare);
-    const requestId = 'f0'.repeat(32);
-    const refusal = { at: Date.now(), requestId, keyId: id, code: 'of_a_later_version', detail: null };
-    const request = { method: 'GET', host: 'h', path: '/', route: null, address: '::1' };
-    await test.keystore.recordRefusals([{ ...refusal, ...request }]);
-    const asked = await browser.submit('/console/why', { asked: requestId });
-    expect(asked.headers.get('location')).toBe(`/console/why?id=${requestId}`);
-    const page = await browser.get(`/console/why?id=${requestId}`);
-    expect(page.status).toBe(200);
-    expect(await page.text()).toContain('was answered <strong>of_a_later_version</strong>');
   });
 
   it('events are listed, filtered, shown without what opens a key, and replayed', async () => {
