@@ -1,6 +1,7 @@
 import { setImmediate as others } from 'node:timers/promises';
 import { sql } from 'kysely';
 import type { SubscriptionStatus } from '../shared/access.ts';
+import { customersNamed } from './customer-records.ts';
 import { factsOf, type KeyFacts, selectFacts } from './key-facts.ts';
 import type { Store } from './store.ts';
 import { monthStartHour } from './usage-ledger.ts';
@@ -125,10 +126,7 @@ const MATCHES = 1000;
 /** Keys that something names: looked up in one index after the other. */
 async function idsOf({ db }: Store, text: string): Promise<string[]> {
   const { rows } = await sql<{ id: string }>`
-    with owner as (
-      select id from customers where id = ${text}
-      union select id from customers where stripe_customer_id = ${text}
-      union select id from customers where lower(email) = lower(${text}))
+    with owner as (${customersNamed(text)})
     select id from keys where id = ${text}
     union select id from keys where last_four = ${text}
     union select id from keys where subscription_id = ${text}

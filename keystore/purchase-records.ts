@@ -1,4 +1,5 @@
 import { sql } from 'kysely';
+import { customersNamed } from './customer-records.ts';
 import type { PurchaseStatus } from './schema.ts';
 import type { Store } from './store.ts';
 
@@ -104,10 +105,7 @@ function recordsOf({ db }: Store) {
 
 async function idsOf({ db }: Store, text: string): Promise<string[]> {
   const { rows } = await sql<{ id: string }>`
-    with owner as (
-      select id from customers where id = ${text}
-      union select id from customers where stripe_customer_id = ${text}
-      union select id from customers where lower(email) = lower(${text}))
+    with owner as (${customersNamed(text)})
     select id from purchases where id = ${text}
     union select id from purchases where key_id = ${text}
     union select id from purchases where subscription_id = ${text}

@@ -1,8 +1,7 @@
 import { resolve } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { CHECKS, type Result } from '../billing/preflight/preflight.ts';
-import { newSqliteUrl, SERVER_SECRET } from './keystores.ts';
-import { type PreflightRig, startPreflightRig } from './preflight.ts';
+import { liveEnvironment, type PreflightRig, startPreflightRig } from './preflight.ts';
 import { type Faults, faultsOf } from './preflight-faults.ts';
 import { runProgram } from './processes.ts';
 
@@ -61,14 +60,7 @@ it.each([
 });
 
 it('looks at a live account only when that was allowed', async () => {
-  const env = {
-    KEYSTORE_URL: newSqliteUrl(),
-    TOLLGATE_SECRET: SERVER_SECRET,
-    STRIPE_SECRET_KEY: 'rk_live_0123456789',
-    STRIPE_WEBHOOK_SECRET: 'whsec_0123456789',
-    PUBLIC_BILLING_URL: 'https://buy.example.com',
-    PUBLIC_GATEWAY_URL: 'https://api.example.com',
-  };
+  const env = liveEnvironment();
   expect(await preflight(env, '--mode', 'live')).toMatchObject({
     code: 2,
     output: expect.stringContaining('Set ALLOW_LIVE_PREFLIGHT=true'),

@@ -17,8 +17,18 @@ import { freePort } from '../scripts/free-port.ts';
 import { planVariable } from '../shared/plan-variables.ts';
 import { loadPlans } from '../shared/plans.ts';
 import { SERVER } from './certificates.ts';
-import { newSqliteUrl, temporaryFolder } from './keystores.ts';
+import { newSqliteUrl, SERVER_SECRET, temporaryFolder } from './keystores.ts';
 import { controlSandbox, startTollgateUnderTest } from './tollgate.ts';
+
+/** What a command needs to take itself for one about real money. Nobody is there to be asked. */
+export const liveEnvironment = () => ({
+  KEYSTORE_URL: newSqliteUrl(),
+  TOLLGATE_SECRET: SERVER_SECRET,
+  STRIPE_SECRET_KEY: 'rk_live_0123456789',
+  STRIPE_WEBHOOK_SECRET: 'whsec_0123456789',
+  PUBLIC_BILLING_URL: 'https://buy.example.com',
+  PUBLIC_GATEWAY_URL: 'https://api.example.com',
+});
 
 /** Everything that preflight looks at, all of it as it should be. */
 export type PreflightRig = {

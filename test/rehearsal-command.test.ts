@@ -1,8 +1,7 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { STEPS } from '../billing/rehearsal/rehearsal.ts';
-import { newSqliteUrl, SERVER_SECRET } from './keystores.ts';
 import { licencePlansFile } from './licences.ts';
-import { type PreflightRig, startPreflightRig } from './preflight.ts';
+import { liveEnvironment, type PreflightRig, startPreflightRig } from './preflight.ts';
 import { faultsOf } from './preflight-faults.ts';
 import { runProgram, startProgramUntil } from './processes.ts';
 import { expectNothingLeft } from './rehearsal.ts';
@@ -92,15 +91,7 @@ it.each([
 });
 
 it('takes real money only when that was allowed, whatever preflight may', async () => {
-  const env = {
-    KEYSTORE_URL: newSqliteUrl(),
-    TOLLGATE_SECRET: SERVER_SECRET,
-    STRIPE_SECRET_KEY: 'rk_live_0123456789',
-    STRIPE_WEBHOOK_SECRET: 'whsec_0123456789',
-    PUBLIC_BILLING_URL: 'https://buy.example.com',
-    PUBLIC_GATEWAY_URL: 'https://api.example.com',
-    ALLOW_LIVE_PREFLIGHT: 'true',
-  };
+  const env = { ...liveEnvironment(), ALLOW_LIVE_PREFLIGHT: 'true' };
   expect(await rehearsal(env, '--mode', 'live', '--execute')).toMatchObject({
     code: 2,
     output: expect.stringContaining('Set ALLOW_LIVE_REHEARSAL=true'),
