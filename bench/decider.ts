@@ -9,7 +9,7 @@ import { Quotas } from '../gateway/decision/quota.ts';
 import { UnderWay } from '../gateway/decision/under-way.ts';
 import { UsageRecorder } from '../gateway/decision/usage-recorder.ts';
 import { KeyHasher } from '../keystore/key-hash.ts';
-import type { KeyFacts, Keystore, UsageRow } from '../keystore/keystore.ts';
+import { hourOf, type KeyFacts, type Keystore, type UsageRow } from '../keystore/keystore.ts';
 import { mintKey } from '../shared/keys.ts';
 import { createLogger } from '../shared/log.ts';
 import { PLAN_DEFAULTS, type Plan } from '../shared/plans.ts';
@@ -70,7 +70,10 @@ export function decider(count: number, capacity: number) {
     graceMs: 0,
     now: () => 0,
     usageEpoch: () => 0,
-    onRead: (key) => quotas.learn(key, true),
+    onRead: (key) => {
+      quotas.learn(key, true);
+      return true;
+    },
   });
   const identify = new Identify({
     keystore,
@@ -115,6 +118,8 @@ function factsOf(id: string, lastFour: string): KeyFacts {
     subscription: null,
     usedThisMonth: 0,
     monthStartHour: 0,
+    readInHour: hourOf(Date.now()),
+    usedThisHour: 0,
     usedInAll: 0,
   };
 }

@@ -127,7 +127,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     log.warn('TRUSTED_PROXIES is empty: behind a proxy, all clients share one address');
   }
 
-  const quotas = new Quotas();
+  const quotas = new Quotas((keyId) => facts.renewSoon(keyId));
   const usage = new UsageRecorder({
     keystore,
     log,
@@ -140,7 +140,11 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     graceMs: config.keystoreGraceMs,
     now,
     usageEpoch: () => usage.epoch,
-    onRead: (key, epoch) => quotas.learn(key, epoch === usage.epoch && epoch % 2 === 0),
+    onRead: (key, epoch) => {
+      const isExact = epoch === usage.epoch && epoch % 2 === 0;
+      quotas.learn(key, isExact);
+      return isExact;
+    },
   });
   const queue = options.queue ?? new HashQueue();
   const identify = new Identify({

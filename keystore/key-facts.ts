@@ -4,16 +4,25 @@ import type { Mode } from '../shared/keys.ts';
 import type { LimitsOverride, Window } from '../shared/plan.ts';
 import type { KeyTable } from './schema.ts';
 import type { Store } from './store.ts';
-import { monthStartHour } from './usage-ledger.ts';
+import { hourOf, monthStartHour } from './usage-ledger.ts';
 
 /** All that bears on a request with this key: what the gateway remembers of it. */
-export type KeyFacts = {
+export type KeyFacts = KnownOfKey & {
+  hash: string;
+  tag: number;
+  /** The first hour of the month that `usedThisMonth` is about. Hours since the epoch, UTC, as all hours. */
+  monthStartHour: number;
+  /** The hour in which this was read, and the requests of this key alone in it. */
+  readInHour: number;
+  usedThisHour: number;
+};
+
+/** What is known of a key, without what proves it and what only counts requests. */
+export type KnownOfKey = {
   id: string;
   rootId: string;
   mode: Mode;
   prefix: string;
-  hash: string;
-  tag: number;
   lastFour: string;
   planId: string;
   customerId: string | null;
@@ -44,12 +53,14 @@ export type KeyFacts = {
     cancelAt: number | null;
     trialEnd: number | null;
   };
-  /** Requests of the whole rotation chain in the calendar month (UTC) that starts at `monthStartHour`. */
+  /** Requests of the whole rotation chain in the calendar month (UTC). */
   usedThisMonth: number;
-  monthStartHour: number;
   /** All requests of the rotation chain; `null` for a key with a subscription, which nobody asks that of. */
   usedInAll: number | null;
 };
+
+/** When something is read: the hour, and the first hour of its month (UTC). */
+type Moment = { hour: number; month: number };
 
 type FactsRow = Awaited<ReturnType<ReturnType<typeof selectFacts>['executeTakeFirstOrThrow']>>;
 
@@ -82,12 +93,12 @@ async function readGathered(store: Store): Promise<void> {
   if (asked.length > 0) setImmediate(() => void readGathered(store));
   else gathering.delete(store);
   try {
-    const month = monthStartHour(store.now());
-    const { rows } = await store.db.executeQuery(byIds(store, month, [...new Set(now.map(({ id }) => id))]));
+    const moment = momentOf(store);
+    const { rows } = await store.db.executeQuery(byIds(store, moment, [...new Set(now.map(({ id }) => id))]));
     const found = new Map(rows.map((row) => [row.id, row]));
     for (const { id, resolve } of now) {
       const row = found.get(id);
-      resolve(row && factsOf(row, month));
+      resolve(row && factsOf(row, moment));
     }
   } catch (error) {
     for (const { reject } of now) reject(error);
@@ -95,26 +106,36 @@ async function readGathered(store: Store): Promise<void> {
 }
 
 const MONTH = -1;
+const HOUR = -2;
 const IDS = '';
 
 /** Built once: building it costs several times what SQLite needs to answer it. */
-function byIds({ db, valuesOf }: Store, month: number, ids: readonly string[]): CompiledQuery<FactsRow> {
+function byIds(
+  { db, valuesOf }: Store,
+  { hour, month }: Moment,
+  ids: readonly string[],
+): CompiledQuery<FactsRow> {
   let query = compiled.get(db);
   if (query === undefined) {
-    query = selectFacts(db, MONTH).where('keys.id', 'in', valuesOf(IDS)).compile();
+    query = selectFacts(db, { hour: HOUR, month: MONTH }).where('keys.id', 'in', valuesOf(IDS)).compile();
     compiled.set(db, query);
   }
-  const list = JSON.stringify(ids);
-  const parameters = query.parameters.map((each) => (each === MONTH ? month : each === IDS ? list : each));
+  const values = new Map<unknown, unknown>([
+    [MONTH, month],
+    [HOUR, hour],
+    [IDS, JSON.stringify(ids)],
+  ]);
+  const parameters = query.parameters.map((each) => (values.has(each) ? values.get(each) : each));
   return { ...query, parameters };
 }
 
-/**
- * The rows that {@link factsOf} reads.
- *
- * @param month the first hour of the month whose usage is asked for
- */
-export function selectFacts(db: Store['db'], month: number) {
+export function momentOf(store: Pick<Store, 'now'>): Moment {
+  const now = store.now();
+  return { hour: hourOf(now), month: monthStartHour(now) };
+}
+
+/** The rows that {@link factsOf} and {@link knownOf} read. */
+export function selectFacts(db: Store['db'], { hour, month }: Moment) {
   const usedSince = (hour: number) => sql<number | string>`(
     select coalesce(sum(usage.requests), 0) from usage
     where usage.key_id in (select chain.id from keys as chain where chain.root_id = keys.root_id)
@@ -137,18 +158,32 @@ export function selectFacts(db: Store['db'], month: number) {
       sql<number | string | null>`case when keys.subscription_id is null then ${usedSince(0)} end`.as(
         'used_in_all',
       ),
+      sql<number | string>`coalesce((
+        select usage.requests from usage where usage.key_id = keys.id and usage.hour = ${sql.val(hour)}), 0)`.as(
+        'used_this_hour',
+      ),
     ]);
 }
 
-/** The facts in a row of {@link selectFacts}, with the month that it was asked for. */
-export function factsOf(row: FactsRow, month: number): KeyFacts {
+/** The facts in a row of {@link selectFacts}, with the moment that it was asked for. */
+function factsOf(row: FactsRow, { hour, month }: Moment): KeyFacts {
+  return {
+    ...knownOf(row),
+    hash: row.hash,
+    tag: row.tag,
+    monthStartHour: month,
+    readInHour: hour,
+    usedThisHour: Number(row.used_this_hour),
+  };
+}
+
+/** What a row of {@link selectFacts} says of the key. */
+export function knownOf(row: FactsRow): KnownOfKey {
   return {
     id: row.id,
     rootId: row.root_id,
     mode: row.mode,
     prefix: row.prefix,
-    hash: row.hash,
-    tag: row.tag,
     lastFour: row.last_four,
     planId: row.subscription_plan_id ?? row.plan_id,
     customerId: row.customer_id,
@@ -176,7 +211,6 @@ export function factsOf(row: FactsRow, month: number): KeyFacts {
           }
         : null,
     usedThisMonth: Number(row.used_this_month),
-    monthStartHour: month,
     usedInAll: row.used_in_all === null ? null : Number(row.used_in_all),
   };
 }

@@ -2,12 +2,11 @@ import { setImmediate as others } from 'node:timers/promises';
 import { sql } from 'kysely';
 import type { SubscriptionStatus } from '../shared/access.ts';
 import { customersNamed } from './customer-records.ts';
-import { factsOf, type KeyFacts, selectFacts } from './key-facts.ts';
+import { type KnownOfKey, knownOf, momentOf, selectFacts } from './key-facts.ts';
 import type { Store } from './store.ts';
-import { monthStartHour } from './usage-ledger.ts';
 
 /** A key as the operator sees it: everything but its hash. */
-export type KeyRecord = Omit<KeyFacts, 'hash' | 'tag' | 'monthStartHour'> & {
+export type KeyRecord = KnownOfKey & {
   name: string | null;
   /** Why the seller suspended it, for themselves. */
   suspendedNote: string | null;
@@ -147,9 +146,8 @@ async function readKeys(
     from?: KeyCursor;
   },
 ): Promise<KeyRecord[]> {
-  const month = monthStartHour(store.now());
   const { ids, planId, mayBe, before, from } = filter;
-  let query = selectFacts(store.db, month)
+  let query = selectFacts(store.db, momentOf(store))
     .leftJoin('purchases', 'purchases.key_id', 'keys.root_id')
     .select(['customers.email', 'customers.stripe_customer_id', 'purchases.id as purchase_id'])
     // The plus keeps the database from going through all keys in this order to find those of a few ids.
@@ -178,9 +176,8 @@ async function readKeys(
   if (from) query = query.where(sql<boolean>`(keys.created_at, keys.id) >= (${from.createdAt}, ${from.id})`);
   const rows = await query.execute();
   return rows.map((row) => {
-    const { hash: _hash, tag: _tag, monthStartHour: _month, ...facts } = factsOf(row, month);
     return {
-      ...facts,
+      ...knownOf(row),
       name: row.name,
       suspendedNote: row.suspended_note,
       email: row.email,
@@ -197,10 +194,11 @@ export async function findKey(store: Store, id: string): Promise<KeyRecord | und
 }
 
 /** The key that another one, by its id, was made to replace; `undefined`: it replaces none. */
-export async function findPredecessor(store: Store, id: string): Promise<KeyFacts | undefined> {
-  const month = monthStartHour(store.now());
-  const row = await selectFacts(store.db, month).where('keys.replaced_by', '=', id).executeTakeFirst();
-  return row && factsOf(row, month);
+export async function findPredecessor(store: Store, id: string): Promise<KnownOfKey | undefined> {
+  const row = await selectFacts(store.db, momentOf(store))
+    .where('keys.replaced_by', '=', id)
+    .executeTakeFirst();
+  return row && knownOf(row);
 }
 
 /** What was done to a key, by whom and from where, oldest first. */

@@ -47,7 +47,7 @@ export { KeystoreError, KeystoreOpenError, keystoreProblem } from './errors.ts';
 export type { EventObject, EventRecord, LeasedEvent, ReceivedEvent } from './event-inbox.ts';
 export { COUNTED, type EventTypeRecord } from './event-types.ts';
 export type { IncomeDay, IncomePart, IncomeSnapshot } from './income.ts';
-export type { KeyFacts } from './key-facts.ts';
+export type { KeyFacts, KnownOfKey } from './key-facts.ts';
 export type { KeyCursor, KeyFilter, KeyRecord } from './key-records.ts';
 export type { KeysOfAStanding } from './key-standings.ts';
 export type { CreatedKey, NewKey, RotatedKey, RotationRefusal } from './keys.ts';

@@ -141,8 +141,16 @@ describe('usage ledger', () => {
       ],
       () => {},
     );
-    expect((await november.findKeyFacts(key.id))?.usedThisMonth).toBe(5);
+    expect(await november.findKeyFacts(key.id)).toMatchObject({
+      usedThisMonth: 5,
+      usedThisHour: 5,
+      readInHour: hour,
+    });
     const december = await keystore({ url, now: () => time + 60_000 });
-    expect((await december.findKeyFacts(key.id))?.usedThisMonth).toBe(0);
+    expect(await december.findKeyFacts(key.id)).toMatchObject({
+      usedThisMonth: 0,
+      usedThisHour: 0,
+      readInHour: hour + 1,
+    });
   });
 });

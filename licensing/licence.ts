@@ -1,15 +1,12 @@
-import type { KeyFacts } from '../keystore/keystore.ts';
+import type { KnownOfKey } from '../keystore/keystore.ts';
 import { accessOf, REPLACED_AND_OVER, REVOKED_BECAUSE } from '../shared/access.ts';
 import type { LicenceTerms, Plan } from '../shared/plan.ts';
 import { featureValue, type PlanCatalogue, planFor } from '../shared/plans.ts';
 import { ProblemError } from '../shared/problems.ts';
 
-/** What of a key bears on its licence. */
-type LicenceKey = Omit<KeyFacts, 'hash' | 'tag' | 'monthStartHour'>;
-
 /** A key that is good as a licence now. */
 export type Licence = {
-  key: LicenceKey;
+  key: KnownOfKey;
   plan: Plan;
   terms: LicenceTerms;
   /** What it includes: `true`, or how much or which. */
@@ -27,7 +24,7 @@ export type FeatureValue = true | string | number;
  *
  * @throws ProblemError the reason why it is not: those of the rule, `plan_unavailable`, `no_licence`
  */
-export function licenceOf(key: LicenceKey, plans: Pick<PlanCatalogue, 'plan'>, now: number): Licence {
+export function licenceOf(key: KnownOfKey, plans: Pick<PlanCatalogue, 'plan'>, now: number): Licence {
   const sold = plans.plan(key.planId);
   const access = accessOf(key, key.subscription, sold ?? {}, now);
   if (access.state !== 'active') {
@@ -67,7 +64,7 @@ export function featuresOf(
  * on access says.
  */
 function endOf(
-  { subscription, expiresAt }: LicenceKey,
+  { subscription, expiresAt }: KnownOfKey,
   accessUntil: number | null,
 ): Pick<Licence, 'until' | 'renews'> {
   const ends = [accessUntil];

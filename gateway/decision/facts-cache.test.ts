@@ -13,7 +13,7 @@ afterEach(async () => {
 const NEW_KEY = { mode: 'test', prefix: 'tg', planId: 'p', name: null, expiresAt: null } as const;
 
 /** A cache over a real keystore, in whose reads the test can stand. */
-async function cacheOver(options: { healthy?: () => boolean } = {}) {
+async function cacheOver(options: { healthy?: () => boolean; exact?: () => boolean } = {}) {
   const url = newKeystoreUrl();
   const keystore: Keystore = closeLater(await openTestKeystore({ url }));
   let time = Date.now();
@@ -46,7 +46,7 @@ async function cacheOver(options: { healthy?: () => boolean } = {}) {
     graceMs: 3_600_000,
     now: () => time,
     usageEpoch: () => 0,
-    onRead: () => {},
+    onRead: () => options.exact?.() ?? true,
   });
   await cache.start();
   const { id } = await keystore.createKey({ ...NEW_KEY, actor: 't' });
@@ -57,6 +57,7 @@ async function cacheOver(options: { healthy?: () => boolean } = {}) {
     keystore,
     notices,
     reads: () => reads,
+    time: () => time,
     /** As if the change feed did not know any more what has changed. */
     everything: () => everything(),
     /** As if the key were not there yet. */
@@ -181,6 +182,57 @@ describe('what is remembered of a key', () => {
     pass(1000);
     expect((await cache.load(id))?.id).toBe(id);
     expect(await cache.load('unknownunkno')).toBeUndefined();
+  });
+});
+
+describe('a key in use is read again, by the by', () => {
+  const MINUTE = 60_000;
+
+  it('once in an hour, as long as nothing calls for it', async () => {
+    const { id, cache, pass, reads, time } = await cacheOver();
+    await cache.load(id);
+    pass(60 * MINUTE - 1);
+    expect(cache.fresh(id)?.id).toBe(id);
+    expect(reads()).toBe(1);
+    pass(1);
+    for (let i = 0; i < 10; i++) expect(cache.fresh(id)?.id, 'it works meanwhile').toBe(id);
+    await vi.waitFor(() => expect(cache.find(id)?.readAt).toBe(time()));
+    expect(cache.fresh(id)?.id).toBe(id);
+    expect(reads()).toBe(2);
+  });
+
+  it('within seconds when it is outdated, or when a write was under way', async () => {
+    let exact = true;
+    const { id, cache, pass, reads, time } = await cacheOver({ exact: () => exact });
+    await cache.load(id);
+    cache.renewSoon(id);
+    exact = false;
+    for (const expected of [2, 3]) {
+      pass(9999);
+      cache.fresh(id);
+      expect(reads()).toBe(expected - 1);
+      pass(1);
+      cache.fresh(id);
+      await vi.waitFor(() => expect(cache.find(id)?.readAt).toBe(time()));
+      expect(reads()).toBe(expected);
+    }
+  });
+
+  it('once in a minute while other keys count against the same quota', async () => {
+    const { id, cache, keystore, pass, reads, notices } = await cacheOver();
+    const rotated = await keystore.rotateKey({ id, overlapMs: 10 * MINUTE, actor: 't' });
+    const newer = (rotated as { id: string }).id;
+    await vi.waitFor(() => expect(notices).toContain(newer));
+    for (const each of [id, newer]) {
+      await cache.load(each);
+      const before = reads();
+      pass(MINUTE - 1);
+      cache.fresh(each);
+      expect(reads()).toBe(before);
+      pass(1);
+      cache.fresh(each);
+      expect(reads()).toBe(before + 1);
+    }
   });
 });
 

@@ -6,8 +6,14 @@ import { Recent } from './recent.ts';
 
 /** How long facts are used while the change feed cannot be read: with it away, nobody would tell us of a revocation. */
 const UNFED_MS = 1000;
-/** How often a key in use is read again without being asked to: keeps quotas of several gateways together. */
-const REFRESH_MS = 60_000;
+/**
+ * How often a key in use is read again without being asked to, as others count against its quota too. What they count with the
+ * same key is told with our own writes; with the other keys of its rotation chain it is not.
+ */
+const REFRESH_MS = 3_600_000;
+const REFRESH_CHAIN_MS = 60_000;
+/** Until what others counted is in the ledger, and no write of our own is in the way. */
+const SOON_MS = 10_000;
 /** How long a keystore that is away is left alone before it is tried again. */
 const RETRY_MS = 250;
 /** How long an answer about a key that is known, or not, is waited for before the keystore counts as away. */
@@ -23,7 +29,8 @@ type Reading = { promise: Promise<Key | undefined>; outdated: boolean };
 export type Known = {
   readonly key: Key;
   readonly readAt: number;
-  retryAt: number;
+  /** When it is to be read again, if it is used then. */
+  renewAt: number;
   /** It was forgotten, or read again. */
   over: boolean;
   /** When it was last found in the cache, as {@link Recent.turns}. */
@@ -37,7 +44,7 @@ export type Known = {
 export class FactsCache {
   readonly #keystore: Pick<Keystore, 'findKeyFacts' | 'changes'>;
   readonly #now: () => number;
-  readonly #onRead: (key: Key, usageEpoch: number) => void;
+  readonly #onRead: (key: Key, usageEpoch: number) => boolean;
   readonly #usageEpoch: () => number;
   readonly #entries: Recent<string, Known>;
   readonly #chains: Chains;
@@ -53,7 +60,8 @@ export class FactsCache {
 
   /**
    * @param options.graceMs how long known keys go on working while the keystore is away: its outage is not the customer's
-   * @param options.onRead called with each key read, and the usage epoch in which the read began
+   * @param options.onRead called with each key read, and the usage epoch in which the read began. Whether what it has used is
+   *   exact; otherwise it is read again before long
    */
   constructor(options: {
     keystore: Pick<Keystore, 'findKeyFacts' | 'changes'>;
@@ -61,7 +69,7 @@ export class FactsCache {
     graceMs: number;
     now: () => number;
     usageEpoch: () => number;
-    onRead: (key: Key, usageEpoch: number) => void;
+    onRead: (key: Key, usageEpoch: number) => boolean;
   }) {
     this.#keystore = options.keystore;
     this.#now = options.now;
@@ -113,11 +121,17 @@ export class FactsCache {
       this.stale++;
       return known.key;
     }
-    if (age > REFRESH_MS && now >= known.retryAt) {
-      known.retryAt = now + REFRESH_MS;
+    if (now >= known.renewAt) {
+      known.renewAt = now + REFRESH_CHAIN_MS;
       void this.load(id).catch(() => {});
     }
     return known.key;
+  }
+
+  /** Has a key that is at hand read again before long, if it is used then. */
+  renewSoon(id: string): void {
+    const known = this.#entries.get(id);
+    if (known !== undefined) known.renewAt = Math.min(known.renewAt, this.#now() + SOON_MS);
   }
 
   /** The facts of a key, if they are at hand and may be relied on now. */
@@ -184,8 +198,9 @@ export class FactsCache {
       return undefined;
     }
     const key = this.#chains.keyOf(facts, before);
-    this.#onRead(key, epoch);
-    const known = { key, readAt, retryAt: 0, over: false, turn: 0 };
+    const inChain = key.rootId !== id || key.replacedBy !== null;
+    const renewAfter = !this.#onRead(key, epoch) ? SOON_MS : inChain ? REFRESH_CHAIN_MS : REFRESH_MS;
+    const known = { key, readAt, renewAt: readAt + renewAfter, over: false, turn: 0 };
     this.#entries.set(id, known);
     known.turn = this.#entries.turns;
     return key;

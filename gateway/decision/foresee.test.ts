@@ -39,6 +39,8 @@ function newKey(): Key {
     subscription: null,
     usedThisMonth: 0,
     monthStartHour: Math.floor(Date.UTC(2026, 10, 1) / 3_600_000),
+    readInHour: 0,
+    usedThisHour: 0,
     usedInAll: 0,
     chain: { rootId: 'abcdefghijkl', requests: [], messages: [], tally: null },
     count: null,

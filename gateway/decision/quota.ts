@@ -32,9 +32,12 @@ export type Tally = {
   young: boolean;
   /** The last hour of which `written` held all when the ledger was read. */
   readHour: number;
-  /** The ledger's total for a key's current hour when this process last wrote to it. */
-  seen: Map<string, { hour: number; total: number }>;
+  /** What was last seen of its keys. Nearly all chains are of one key. */
+  seen: Seen | null;
 };
+
+/** The ledger's total for a key's current hour when this process last read it, or wrote to it. */
+type Seen = { readonly keyId: string; hour: number; total: number; readonly next: Seen | null };
 
 /** See {@link Quotas.isPressing}. */
 const PRESSING_SHARE = 0.01;
@@ -49,22 +52,30 @@ const EVER = 0;
  */
 export class Quotas {
   #month = { start: 0, end: 0, startHour: 0 };
+  readonly #onOutdated: (keyId: string) => void;
+
+  /**
+   * @param onOutdated called when others may have counted in an hour that is past what nobody has told here: the ledger
+   *   has it a few seconds later
+   */
+  constructor(onOutdated: (keyId: string) => void = () => {}) {
+    this.#onOutdated = onOutdated;
+  }
 
   /**
    * Takes over the ledger's total that was read with a key's facts.
    *
    * @param exact whether no write of this process was under way while they were read; otherwise it cannot be told
    *   which of our own requests the total holds already, and it is left alone
-   * @param now milliseconds since the epoch
    */
-  learn(facts: Key, exact: boolean, now = Date.now()): void {
+  learn(facts: Key, exact: boolean): void {
     const { tally } = facts.chain;
     if (tally === null || !exact) return;
     const used = usedSince(facts, tally.startHour);
     if (used === null) return;
     tally.written = used;
-    tally.readHour = hourOf(now);
-    tally.seen.clear();
+    tally.readHour = facts.readInHour;
+    tally.seen = seenIn(facts);
   }
 
   /**
@@ -125,18 +136,24 @@ export class Quotas {
    */
   written({ tally }: Chain, row: UsageRow, totalRequests: number): void {
     if (tally === null || row.hour < tally.startHour) return;
-    const seen = tally.seen.get(row.keyId);
+    const { keyId, hour } = row;
+    let seen = tally.seen;
+    while (seen !== null && seen.keyId !== keyId) seen = seen.next;
     // Of an hour that began since the ledger was read, all is new.
-    const isNew = row.hour > Math.max(tally.readHour, seen?.hour ?? 0);
-    const known = isNew ? 0 : seen?.hour === row.hour ? seen.total : totalRequests;
+    const isNew = hour > Math.max(tally.readHour, seen?.hour ?? 0);
+    const known = isNew ? 0 : seen?.hour === hour ? seen.total : totalRequests;
     const byOthers = Math.max(0, totalRequests - known - row.requests);
     tally.unwritten -= row.requests;
     // What was counted before it was remembered here is not in `unwritten`, but in the first row that is written.
     if (tally.young) tally.unwritten = Math.max(0, tally.unwritten);
     tally.young = false;
     tally.written += row.requests + byOthers;
-    if (seen === undefined || row.hour >= seen.hour)
-      tally.seen.set(row.keyId, { hour: row.hour, total: totalRequests });
+    if (seen === null) tally.seen = { keyId, hour, total: totalRequests, next: tally.seen };
+    else if (hour >= seen.hour) {
+      seen.hour = hour;
+      seen.total = totalRequests;
+    }
+    if (isNew) this.#onOutdated(keyId);
   }
 
   #tally(facts: Key, { quotaPer }: Allowance, now: number): Tally {
@@ -156,13 +173,18 @@ export class Quotas {
         unwritten: 0,
         quota: Number.POSITIVE_INFINITY,
         young: true,
-        readHour: hourOf(now),
-        seen: new Map(),
+        readHour: facts.readInHour,
+        seen: seenIn(facts),
       };
       facts.chain.tally = tally;
+      if (facts.readInHour !== hourOf(now)) this.#onOutdated(facts.id);
     }
     return tally;
   }
+}
+
+function seenIn({ id, readInHour, usedThisHour }: KeyFacts): Seen {
+  return { keyId: id, hour: readInHour, total: usedThisHour, next: null };
 }
 
 /** What the ledger held since that hour when the facts were read; `null` when they tell of another month. */
