@@ -3,7 +3,8 @@ import type { KeyFacts, Keystore } from '../../keystore/keystore.ts';
 import { closeAll, closeLater } from '../../test/gateways.ts';
 import { newKeystoreUrl, openTestKeystore } from '../../test/keystores.ts';
 import { BadKeys } from './bad-keys.ts';
-import { FactsCache, type Known } from './facts-cache.ts';
+import { FactsCache } from './facts-cache.ts';
+import type { Key } from './key.ts';
 
 afterEach(async () => {
   vi.useRealTimers();
@@ -194,7 +195,7 @@ describe('a key in use is read again, by the by', () => {
     pass(60 * MINUTE - 1);
     expect(cache.fresh(id)?.id).toBe(id);
     expect(reads()).toBe(1);
-    pass(1);
+    pass(1000);
     for (let i = 0; i < 10; i++) expect(cache.fresh(id)?.id, 'it works meanwhile').toBe(id);
     await vi.waitFor(() => expect(cache.find(id)?.readAt).toBe(time()));
     expect(cache.fresh(id)?.id).toBe(id);
@@ -211,7 +212,7 @@ describe('a key in use is read again, by the by', () => {
       pass(9999);
       cache.fresh(id);
       expect(reads()).toBe(expected - 1);
-      pass(1);
+      pass(1000);
       cache.fresh(id);
       await vi.waitFor(() => expect(cache.find(id)?.readAt).toBe(time()));
       expect(reads()).toBe(expected);
@@ -229,7 +230,7 @@ describe('a key in use is read again, by the by', () => {
       pass(MINUTE - 1);
       cache.fresh(each);
       expect(reads()).toBe(before);
-      pass(1);
+      pass(1000);
       cache.fresh(each);
       expect(reads()).toBe(before + 1);
     }
@@ -240,44 +241,44 @@ describe('a key that somebody keeps', () => {
   it('is of no use any more once a notice of it came, and what is read then has used what it had used', async () => {
     const { id, cache, keystore } = await cacheOver();
     await cache.load(id);
-    const kept = cache.find(id) as Known;
-    expect(cache.use(kept)?.id).toBe(id);
+    const kept = cache.find(id) as Key;
+    expect(cache.isGood(kept)).toBe(true);
     await keystore.revokeKey({ id, reason: 'operator', actor: 't' });
-    await vi.waitFor(() => expect(cache.use(kept)).toBeUndefined());
+    await vi.waitFor(() => expect(cache.isGood(kept)).toBe(false));
     const read = await cache.load(id);
     expect(read?.revokedAt).not.toBeNull();
-    expect(read?.chain).toBe(kept.key.chain);
-    expect(cache.use(kept), 'it stays so').toBeUndefined();
+    expect(read?.chain).toBe(kept.chain);
+    expect(cache.isGood(kept), 'it stays so').toBe(false);
   });
 
   it('is of no use once it was read again', async () => {
     const { id, cache } = await cacheOver();
     await cache.load(id);
-    const kept = cache.find(id) as Known;
+    const kept = cache.find(id) as Key;
     await cache.load(id);
-    expect(cache.use(kept)).toBeUndefined();
-    expect(cache.use(cache.find(id) as Known)?.chain).toBe(kept.key.chain);
+    expect(cache.isGood(kept)).toBe(false);
+    expect(cache.fresh(id)?.chain).toBe(kept.chain);
   });
 
   it('is of no use once all were forgotten, as nobody would tell of its revocation', async () => {
     const { id, cache, everything } = await cacheOver();
     await cache.load(id);
-    const kept = cache.find(id) as Known;
+    const kept = cache.find(id) as Key;
     everything();
-    expect(cache.use(kept)).toBeUndefined();
+    expect(cache.isGood(kept)).toBe(false);
   });
 
   it('is of no use once it gave way to others, for the same reason; in use, it does not give way', async () => {
     const { id, cache, keystore } = await cacheOver();
     const others = await keystore.createKeys({ keys: Array(40).fill(NEW_KEY), actor: 't' });
     await cache.load(id);
-    const kept = cache.find(id) as Known;
+    const kept = cache.find(id) as Key;
     for (const other of others.slice(0, 20)) {
       await cache.load(other.id);
-      expect(cache.use(kept)?.id).toBe(id);
+      expect(cache.isGood(kept)).toBe(true);
     }
     for (const other of others.slice(20)) await cache.load(other.id);
-    expect(cache.use(kept)).toBeUndefined();
+    expect(cache.isGood(kept)).toBe(false);
   });
 });
 

@@ -25,18 +25,6 @@ const MAX_ABSENT = 20_000;
 
 type Reading = { promise: Promise<Key | undefined>; outdated: boolean };
 
-/** A key that is remembered. Whoever keeps one of these asks {@link FactsCache.use} each time what it is worth. */
-export type Known = {
-  readonly key: Key;
-  readonly readAt: number;
-  /** When it is to be read again, if it is used then. */
-  renewAt: number;
-  /** It was forgotten, or read again. */
-  over: boolean;
-  /** When it was last found in the cache, as {@link Recent.turns}. */
-  turn: number;
-};
-
 /**
  * What the keystore says of keys, remembered by key id until the change feed says otherwise. A notice that arrives while
  * a key is being read makes that read count for nothing: it is done again.
@@ -46,7 +34,7 @@ export class FactsCache {
   readonly #now: () => number;
   readonly #onRead: (key: Key, usageEpoch: number) => boolean;
   readonly #usageEpoch: () => number;
-  readonly #entries: Recent<string, Known>;
+  readonly #entries: Recent<string, Key>;
   readonly #chains: Chains;
   readonly #graceMs: number;
   /** Until when the keystore is not asked, after it failed. */
@@ -102,42 +90,40 @@ export class FactsCache {
     this.#unsubscribe?.();
   }
 
-  /** A key that is at hand, whatever it is worth. */
-  find(id: string): Known | undefined {
-    const known = this.#entries.get(id);
-    if (known !== undefined) known.turn = this.#entries.turns;
-    return known;
+  /** A key that is at hand, whatever it is worth. Whoever keeps it asks {@link isGood} each time. */
+  find(id: string): Key | undefined {
+    const key = this.#entries.get(id);
+    if (key !== undefined) key.turn = this.#entries.turns;
+    return key;
   }
 
-  /** What is known of a key, if it may be relied on now. Looks nothing up, as long as the key is used now and then. */
-  use(known: Known): Key | undefined {
-    if (known.over) return undefined;
-    const { id } = known.key;
-    if (known.turn !== this.#entries.turns && this.find(id) !== known) return undefined;
+  /** Whether what is known of a key may be relied on now. Looks nothing up, as long as the key is used now and then. */
+  isGood(key: Key): boolean {
+    if (key.over) return false;
+    if (key.turn !== this.#entries.turns && this.find(key.id) !== key) return false;
     const now = this.#now();
-    const age = now - known.readAt;
-    if (!this.#keystore.changes.healthy && age > UNFED_MS) {
-      if (now >= this.#awayUntil || !this.isInGrace(now)) return undefined;
+    if (!this.#keystore.changes.healthy && now - key.readAt > UNFED_MS) {
+      if (now >= this.#awayUntil || !this.isInGrace(now)) return false;
       this.stale++;
-      return known.key;
+      return true;
     }
-    if (now >= known.renewAt) {
-      known.renewAt = now + REFRESH_CHAIN_MS;
-      void this.load(id).catch(() => {});
+    if (now >= key.renewAt * 1000) {
+      key.renewAt = secondOf(now + REFRESH_CHAIN_MS);
+      void this.load(key.id).catch(() => {});
     }
-    return known.key;
+    return true;
   }
 
   /** Has a key that is at hand read again before long, if it is used then. */
   renewSoon(id: string): void {
-    const known = this.#entries.get(id);
-    if (known !== undefined) known.renewAt = Math.min(known.renewAt, this.#now() + SOON_MS);
+    const key = this.#entries.get(id);
+    if (key !== undefined) key.renewAt = Math.min(key.renewAt, secondOf(this.#now() + SOON_MS));
   }
 
   /** The facts of a key, if they are at hand and may be relied on now. */
   fresh(id: string): Key | undefined {
-    const known = this.find(id);
-    return known === undefined ? undefined : this.use(known);
+    const key = this.find(id);
+    return key !== undefined && this.isGood(key) ? key : undefined;
   }
 
   /**
@@ -154,7 +140,7 @@ export class FactsCache {
     if (now < this.#awayUntil && !this.#keystore.changes.healthy) {
       if (!usable) throw this.#failure;
       this.stale++;
-      return known.key;
+      return known;
     }
     try {
       return await inTime(this.#readOnce(id), usable ? KNOWN_WAIT_MS : UNKNOWN_WAIT_MS);
@@ -165,7 +151,7 @@ export class FactsCache {
       const current = this.#entries.get(id);
       if (!usable || current === undefined) throw error;
       this.stale++;
-      return current.key;
+      return current;
     }
   }
 
@@ -192,25 +178,29 @@ export class FactsCache {
       facts = await this.#keystore.findKeyFacts(id);
     } while (reading.outdated);
     const readAt = this.#now();
-    const before = this.#forget(id)?.key;
+    const before = this.#forget(id);
     if (facts === undefined) {
       this.#absent.set(id, true);
       return undefined;
     }
-    const key = this.#chains.keyOf(facts, before);
+    const key = this.#chains.keyOf(facts, before, readAt);
     const inChain = key.rootId !== id || key.replacedBy !== null;
     const renewAfter = !this.#onRead(key, epoch) ? SOON_MS : inChain ? REFRESH_CHAIN_MS : REFRESH_MS;
-    const known = { key, readAt, renewAt: readAt + renewAfter, over: false, turn: 0 };
-    this.#entries.set(id, known);
-    known.turn = this.#entries.turns;
+    key.renewAt = secondOf(readAt + renewAfter);
+    this.#entries.set(id, key);
+    key.turn = this.#entries.turns;
     return key;
   }
 
-  #forget(id: string): Known | undefined {
-    const known = this.#entries.get(id);
-    if (known === undefined) return undefined;
-    known.over = true;
+  #forget(id: string): Key | undefined {
+    const key = this.#entries.get(id);
+    if (key === undefined) return undefined;
+    key.over = true;
     this.#entries.delete(id);
-    return known;
+    return key;
   }
+}
+
+function secondOf(ms: number): number {
+  return Math.ceil(ms / 1000);
 }

@@ -5,7 +5,7 @@ import { PLAN_DEFAULTS, type Plan } from '../../shared/plan.ts';
 import { POLICY_DEFAULTS } from '../routes/route-spec.ts';
 import { createDecide } from './decide.ts';
 import type { Decision } from './decision.ts';
-import type { Key } from './key.ts';
+import { type Key, newChain } from './key.ts';
 import { MemoryWindows } from './limits.ts';
 import { Quotas } from './quota.ts';
 import { UnderWay } from './under-way.ts';
@@ -40,9 +40,13 @@ function newKey(): Key {
     usedThisMonth: 0,
     monthStartHour: Math.floor(Date.UTC(2026, 10, 1) / 3_600_000),
     readInHour: 0,
+    readAt: 0,
+    renewAt: 0,
+    over: false,
+    turn: 0,
     usedThisHour: 0,
     usedInAll: 0,
-    chain: { rootId: 'abcdefghijkl', requests: [], messages: [], tally: null },
+    chain: newChain('abcdefghijkl'),
     count: null,
   };
 }

@@ -6,7 +6,7 @@ import { type Mode, type ParsedKey, parseKey } from '../../shared/keys.ts';
 import type { Logger } from '../../shared/log.ts';
 import type { BadKeys } from './bad-keys.ts';
 import { type Refused, refused } from './decision.ts';
-import type { FactsCache, Known } from './facts-cache.ts';
+import type { FactsCache } from './facts-cache.ts';
 import type { FirstUses, KeyInUse } from './first-uses.ts';
 import { type HashQueue, HashQueueFull } from './hash-queue.ts';
 import { inTime } from './in-time.ts';
@@ -31,7 +31,7 @@ type Verified = KeyInUse & {
   digest: string;
   tag: number;
   /** What was last known of the key; `null`: it has to be found again. */
-  known: Known | null;
+  known: Key | null;
 };
 
 type Options = {
@@ -109,9 +109,9 @@ export class Identify {
   #factsOf(verified: Verified): Key | undefined {
     const { facts } = this.#options;
     verified.known ??= facts.find(verified.id) ?? null;
-    const key = verified.known === null ? undefined : facts.use(verified.known);
-    if (key === undefined) verified.known = null;
-    return key;
+    if (verified.known !== null && facts.isGood(verified.known)) return verified.known;
+    verified.known = null;
+    return undefined;
   }
 
   /** Whether addresses that have sent too many wrong keys send unknown ones faster than they may be looked at. */

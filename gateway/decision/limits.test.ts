@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { Window } from '../../shared/plans.ts';
-import type { Chain } from './key.ts';
+import { type Chain, newChain } from './key.ts';
 import { MemoryWindows } from './limits.ts';
 
 beforeEach(() => {
@@ -23,9 +23,6 @@ function chainOf(windows: MemoryWindows, rootId = 'r'): Chain {
   const chain = known.get(rootId) ?? newChain(rootId);
   known.set(rootId, chain);
   return chain;
-}
-function newChain(rootId: string): Chain {
-  return { rootId, requests: [], messages: [], tally: null };
 }
 
 const left = (windows: MemoryWindows, limits: Window[], chain = chainOf(windows)) =>

@@ -179,15 +179,25 @@ export class MemoryWindows implements Windows {
     if (seconds <= SHORT_SECONDS) return undefined;
     const kept = this.#longOf(seconds).get(chain.rootId, now);
     if (kept === undefined || !isRunning(kept, now)) return undefined;
-    put(windows, kept);
+    chain[this.#of] = windows.filter((window) => window.seconds !== seconds).concat(kept);
     return kept;
   }
 
   /** Begins a window for a chain of which none runs. */
   #begin(chain: Chain, seconds: number, now: number): Running {
     const windows = chain[this.#of];
-    const begun = { seconds, used: 0, endsAt: now + seconds * 1000, unsent: 0 };
-    put(windows, begun);
+    const endsAt = now + seconds * 1000;
+    let begun = windows.find((window) => window.seconds === seconds);
+    if (begun === undefined) {
+      begun = { seconds, used: 0, endsAt, unsent: 0, times: 1 };
+      chain[this.#of] = windows.concat(begun);
+    } else {
+      // Used again, as those of a million keys that end each second would be a lot of garbage.
+      begun.used = 0;
+      begun.endsAt = endsAt;
+      begun.unsent = 0;
+      begun.times++;
+    }
     if (seconds > SHORT_SECONDS) this.#longOf(seconds).set(chain.rootId, begun, now);
     return begun;
   }
@@ -210,14 +220,9 @@ export type Running = {
   endsAt: number;
   /** What was counted here, or given back, and belongs into the shared count as well, where there is one. */
   unsent: number;
+  /** How often it has begun. */
+  times: number;
 };
-
-/** Puts a window among those of a chain, in the place of one of the same length that has ended. */
-function put(windows: Running[], window: Running): void {
-  const ended = windows.findIndex(({ seconds }) => seconds === window.seconds);
-  if (ended < 0) windows.push(window);
-  else windows[ended] = window;
-}
 
 /** Whether a window has not ended. When the clock was set back, none lasts longer than its length from now. */
 function isRunning({ seconds, endsAt }: Running, now: number): boolean {

@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
 import { hourOf } from '../../keystore/keystore.ts';
-import type { Key } from './key.ts';
+import { type Key, newChain } from './key.ts';
 import { Quotas } from './quota.ts';
 
 const NOW = Date.UTC(2026, 10, 12, 9, 59, 59);
@@ -16,7 +16,7 @@ const keyWith = (usedThisMonth: number, usedThisHour = 0, at = NOW) =>
     usedInAll: 0,
     readInHour: hourOf(at),
     usedThisHour,
-    chain: { rootId: 'key', requests: [], messages: [], tally: null },
+    chain: newChain('key'),
   }) as unknown as Key;
 
 /** Counts requests of this process and writes them, to a ledger that then has so many in the hour. */

@@ -86,7 +86,7 @@ export class Quotas {
     const { quota } = allowance;
     // What is counted against nothing need not be remembered: the ledger has it.
     if (quota === null) return true;
-    const tally = this.#tally(facts, allowance, now);
+    const tally = this.#tally(facts, quota, allowance, now);
     tally.quota = quota;
     if (needed > 0 && tally.written + tally.unwritten + needed > quota) return false;
     tally.unwritten += cost;
@@ -105,8 +105,9 @@ export class Quotas {
 
   /** Counts what a request turned out to cost beyond what was counted at `countedAt`; negative: gives it back. */
   settle(facts: Key, allowance: Allowance, difference: number, countedAt: number, now: number): void {
-    if (allowance.quota === null) return;
-    const tally = this.#tally(facts, allowance, now);
+    const { quota } = allowance;
+    if (quota === null) return;
+    const tally = this.#tally(facts, quota, allowance, now);
     if (hourOf(countedAt) >= tally.startHour) tally.unwritten += difference;
   }
 
@@ -114,7 +115,7 @@ export class Quotas {
   look(facts: Key, allowance: Allowance, now: number): QuotaState | null {
     const limit = allowance.quota;
     if (limit === null) return null;
-    const tally = this.#tally(facts, allowance, now);
+    const tally = this.#tally(facts, limit, allowance, now);
     const used = tally.written + tally.unwritten;
     const remaining = Math.max(0, limit - used);
     if (tally.startHour === EVER) return { per: 'purchase', limit, used, remaining, resetsAt: null };
@@ -156,7 +157,7 @@ export class Quotas {
     if (isNew) this.#onOutdated(keyId);
   }
 
-  #tally(facts: Key, { quotaPer }: Allowance, now: number): Tally {
+  #tally(facts: Key, quota: number, { quotaPer }: Allowance, now: number): Tally {
     // Never back: a request that waited across midnight counts in the new month.
     if (now >= this.#month.end) {
       const startHour = monthStartHour(now);
@@ -171,7 +172,7 @@ export class Quotas {
         startHour,
         written: usedSince(facts, startHour) ?? 0,
         unwritten: 0,
-        quota: Number.POSITIVE_INFINITY,
+        quota,
         young: true,
         readHour: facts.readInHour,
         seen: seenIn(facts),

@@ -4,7 +4,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { createLogger } from '../../shared/log.ts';
 import type { Window } from '../../shared/plans.ts';
 import { needsRedis, startRedis, type TestRedis } from '../../test/redis-servers.ts';
-import type { Chain } from './key.ts';
+import { newChain } from './key.ts';
 import { MemoryWindows } from './limits.ts';
 import { RedisCounter } from './redis-counter.ts';
 import { LimitsUnavailable, SharedWindows, type WithoutServer } from './shared-windows.ts';
@@ -47,7 +47,7 @@ async function nodes(count: number, without: WithoutServer = 'local'): Promise<N
       open.push(server);
       await server.start();
       expect(server.up).toBe(true);
-      const chain: Chain = { rootId, requests: [], messages: [], tally: null };
+      const chain = newChain(rootId);
       const windows = new SharedWindows('requests', server, without);
       return {
         server,
@@ -77,8 +77,8 @@ describe('windows shared through Redis', () => {
     await fc.assert(
       fc.asyncProperty(limits, spends, async (requests, costs) => {
         const rootId = `property${++roots}`;
-        const here: Chain = { rootId, requests: [], messages: [], tally: null };
-        const there: Chain = { rootId, requests: [], messages: [], tally: null };
+        const here = newChain(rootId);
+        const there = newChain(rootId);
         const memory = new MemoryWindows();
         const plan = requests.map((limit, i) => ({ name: `w${i}`, requests: limit, seconds: 600 * (i + 1) }));
         for (const [cost, needed] of costs) {
@@ -131,7 +131,7 @@ describe('windows shared through Redis', () => {
   it('what a request cost less is given back where it was counted, and what it cost more is counted', async () => {
     const all = (await nodes(2)) as [Node, Node];
     const limits = [minute(100)];
-    const chain: Chain = { rootId: `root${roots}`, requests: [], messages: [], tally: null };
+    const chain = newChain(`root${roots}`);
     const countedAt = Date.now();
     await all[0].windows.spend(chain, limits, 40, 40, countedAt);
     expect(await all[0].windows.settle(chain, limits, -30, countedAt, Date.now())).toMatchObject([

@@ -117,9 +117,9 @@ export class SharedWindows implements Windows {
     } catch (error) {
       const before = limits.map(({ seconds }) => this.#local.running(chain, seconds, now)?.used ?? 0);
       const windows = this.#local.settle(chain, limits, difference, countedAt, now);
-      const owed = limits.map(({ seconds }, i): Owed => {
+      const owed = limits.map(({ seconds }, i) => {
         const running = this.#local.running(chain, seconds, now);
-        return [running, (running?.used ?? 0) - (before[i] as number)];
+        return owedTo(running, (running?.used ?? 0) - (before[i] as number));
       });
       whenNotCounted(error, sent, () => owe(owed));
       return windows;
@@ -141,7 +141,7 @@ export class SharedWindows implements Windows {
       const { used, unsent } = running;
       // Counted at most once: whether a call that is not answered was carried out cannot be told.
       if (this.#server.up && unsent !== 0) {
-        owed.push([running, unsent]);
+        owed.push(owedTo(running, unsent));
         running.unsent = 0;
       }
       return [requests, seconds * 1000, used, unsent, left];
@@ -172,7 +172,7 @@ export class SharedWindows implements Windows {
     this.decided.local++;
     const result = this.#local.spend(chain, limits, cost, needed, now);
     if (result.violated.length === 0) {
-      const owed = limits.map(({ seconds }): Owed => [this.#local.running(chain, seconds, now), cost]);
+      const owed = limits.map(({ seconds }) => owedTo(this.#local.running(chain, seconds, now), cost));
       whenNotCounted(away, sent, () => owe(owed));
     }
     return result;
@@ -194,11 +194,15 @@ export class SharedWindows implements Windows {
   }
 }
 
-/** What belongs into the shared count of a window, beyond what is to be sent already. */
-type Owed = readonly [running: Running | undefined, difference: number];
+/** What belongs into the shared count of a window, beyond what is to be sent already, as long as it has not begun again. */
+type Owed = readonly [running: Running | undefined, times: number, difference: number];
+
+function owedTo(running: Running | undefined, difference: number): Owed {
+  return [running, running?.times ?? 0, difference];
+}
 
 function owe(owed: readonly Owed[]): void {
-  for (const [running, difference] of owed) if (running !== undefined) running.unsent += difference;
+  for (const [running, times, difference] of owed) if (running?.times === times) running.unsent += difference;
 }
 
 /** What was sent may have been counted there already, unless it is known to have been refused. */

@@ -20,7 +20,8 @@ const bought = (quota: number): Allowance => ({ quota, quotaPer: 'purchase' });
 async function keystoreWithKeys(count: number, now = () => NOVEMBER) {
   const keystore = closeLater(await openTestKeystore({ now }));
   const chains = new Chains(1000);
-  const read = async (id: string) => chains.keyOf((await keystore.findKeyFacts(id)) as KeyFacts, undefined);
+  const read = async (id: string) =>
+    chains.keyOf((await keystore.findKeyFacts(id)) as KeyFacts, undefined, NOVEMBER);
   const facts: Key[] = [];
   for (let i = 0; i < count; i++) {
     const { id } = await keystore.createKey({
@@ -204,7 +205,7 @@ describe('the usage recorder', () => {
     const { facts } = await keystoreWithKeys(1);
     const chains = new Chains(1000);
     const keys = Array.from({ length: 700 }, (_, i) =>
-      chains.keyOf({ ...(facts[0] as Key), id: `key${i}`, rootId: `key${i}` }, undefined),
+      chains.keyOf({ ...(facts[0] as Key), id: `key${i}`, rootId: `key${i}` }, undefined, NOVEMBER),
     );
     const [pressing] = keys as [Key];
     const quotas = new Quotas();
@@ -363,7 +364,7 @@ describe('counts', () => {
     };
     await spend(key);
     const anew = async () =>
-      new Chains(1).keyOf((await keystore.findKeyFacts(key.id)) as KeyFacts, undefined);
+      new Chains(1).keyOf((await keystore.findKeyFacts(key.id)) as KeyFacts, undefined, NOVEMBER);
     const again = await anew();
     expect(again.chain).not.toBe(key.chain);
     for (let n = 0; n < 9; n++) await spend(again);

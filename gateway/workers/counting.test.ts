@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import type { AskedWindow, Spend } from '../decision/counter-server.ts';
-import type { Chain } from '../decision/key.ts';
+import { newChain } from '../decision/key.ts';
 import { MemoryWindows } from '../decision/limits.ts';
 import { Counting } from './counting.ts';
 import type { CounterCall } from './messages.ts';
@@ -27,7 +27,7 @@ it('decides as a gateway that is alone does, whatever is spent in whatever order
     fc.property(limits, fc.array(step, { maxLength: 30 }), (requests, steps) => {
       const counting = new Counting();
       const memory = new MemoryWindows();
-      const chain: Chain = { rootId: 'root', requests: [], messages: [], tally: null };
+      const chain = newChain('root');
       const lengths = [1, 60, 3600];
       const plan = requests.map((limit, i) => ({ name: '', requests: limit, seconds: lengths[i] as number }));
       const windows = plan.map(({ requests: limit, seconds }) => unknown(limit, seconds * 1000));

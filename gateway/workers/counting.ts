@@ -1,6 +1,6 @@
 import type { Window } from '../../shared/plans.ts';
 import { DECISION_MS, type Settle, type Spend } from '../decision/counter-server.ts';
-import type { Chain } from '../decision/key.ts';
+import { type Chain, newChain } from '../decision/key.ts';
 import { MemoryWindows, SHORT_SECONDS } from '../decision/limits.ts';
 import type { CounterCall } from './messages.ts';
 
@@ -70,7 +70,7 @@ class ChainsInUse {
     this.#turn(now);
     let chain = this.#newer.get(rootId);
     if (chain === undefined) {
-      chain = this.#older.get(rootId) ?? { rootId, requests: [], messages: [], tally: null };
+      chain = this.#older.get(rootId) ?? newChain(rootId);
       this.#older.delete(rootId);
       this.#newer.set(rootId, chain);
     }

@@ -1,6 +1,6 @@
 import { afterEach, expect, it, vi } from 'vitest';
 import { createLogger } from '../../shared/log.ts';
-import type { Chain } from '../decision/key.ts';
+import { newChain } from '../decision/key.ts';
 import { LimitsUnavailable, SharedWindows, type WithoutServer } from '../decision/shared-windows.ts';
 import { Counting } from './counting.ts';
 import type { CounterCall } from './messages.ts';
@@ -47,7 +47,7 @@ async function startWorker(primary: TestPrimary, without: WithoutServer = 'local
   await counter.start();
   expect(counter.up).toBe(true);
   const windows = new SharedWindows('requests', counter, without);
-  const chain: Chain = { rootId: 'root', requests: [], messages: [], tally: null };
+  const chain = newChain('root');
   const limits = [
     { name: 'minute', requests: 50, seconds: 60 },
     { name: 'hour', requests: 80, seconds: 3600 },
