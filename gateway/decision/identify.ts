@@ -6,6 +6,7 @@ import { type Mode, type ParsedKey, parseKey } from '../../shared/keys.ts';
 import type { Logger } from '../../shared/log.ts';
 import type { BadKeys } from './bad-keys.ts';
 import { type Refused, refused } from './decision.ts';
+import { DigestMap } from './digest-map.ts';
 import type { FactsCache } from './facts-cache.ts';
 import type { FirstUses, KeyInUse } from './first-uses.ts';
 import { type HashQueue, HashQueueFull } from './hash-queue.ts';
@@ -28,7 +29,6 @@ const MODE_WAIT_MS = 1000;
 const FAILURE_LOG_MS = 5000;
 
 type Verified = KeyInUse & {
-  digest: string;
   tag: number;
   /** What was last known of the key; `null`: it has to be found again. */
   known: Key | null;
@@ -51,8 +51,8 @@ type Options = {
  */
 export class Identify {
   readonly #options: Options;
-  /** By {@link placeOf} their digest. */
-  readonly #verified: Recent<number, Verified>;
+  /** By their digest. */
+  readonly #verified: Recent<string, Verified>;
   /** Presented keys whose secret was wrong though its tag was right: once in 65,536 guesses, and not twice. */
   readonly #wrong = new LRUCache<string, true>({ max: MAX_WRONG, ttl: WRONG_MS });
   readonly #verifying = new Map<string, Promise<boolean>>();
@@ -67,7 +67,7 @@ export class Identify {
 
   constructor(options: Options) {
     this.#options = options;
-    this.#verified = new Recent(options.capacity);
+    this.#verified = new Recent(options.capacity, () => new DigestMap<Verified>());
   }
 
   /** The mode of the keystore, once it is known. */
@@ -82,7 +82,7 @@ export class Identify {
    */
   identify(presented: string, address: string): Key | Refused | Promise<Key | Refused> {
     const digest = presented.length <= MAX_PRESENTED ? hash('sha256', presented, 'latin1') : '';
-    const known = this.#remembered(digest);
+    const known = digest === '' ? undefined : this.#verified.get(digest);
     if (known !== undefined) {
       const facts = this.#factsOf(known);
       if (facts !== undefined && facts.tag === known.tag && known.noted) {
@@ -98,11 +98,6 @@ export class Identify {
     }
     if (known === undefined && parseKey(presented) === undefined) return this.#malformed(address);
     return this.#look(presented, digest, known, address).catch((error: unknown) => this.#ours(error));
-  }
-
-  #remembered(digest: string): Verified | undefined {
-    const found = this.#verified.get(placeOf(digest));
-    return found?.digest === digest ? found : undefined;
   }
 
   /** The facts of a key that was verified, if they are at hand and may be relied on now. */
@@ -144,7 +139,7 @@ export class Identify {
     if (known !== undefined) {
       const facts = this.#factsOf(known) ?? (await this.#options.facts.load(known.id));
       if (facts !== undefined && facts.tag === known.tag) return this.#inUse(known, facts);
-      this.#verified.delete(placeOf(digest));
+      this.#verified.delete(digest);
     }
     const parsed = parseKey(presented);
     if (parsed === undefined) return this.#malformed(address);
@@ -168,14 +163,13 @@ export class Identify {
       return this.#bad(address, 'No key like this was ever issued here.');
     }
     // Of requests that waited for one Argon2 run, all go on with what the first of them remembered.
-    const verified = this.#remembered(digest) ?? {
-      digest,
+    const verified = this.#verified.get(digest) ?? {
       id: stored.id,
       tag: stored.tag,
       noted: false,
       known: null,
     };
-    this.#verified.set(placeOf(digest), verified);
+    this.#verified.set(digest, verified);
     // The wait for Argon2 may have been long; what counts is how the key stands now.
     return this.#inUse(verified, facts.fresh(parsed.id) ?? (await facts.load(parsed.id)) ?? stored);
   }
@@ -252,17 +246,4 @@ export function wrongMode(key: Mode, here: Mode): Refused {
     detail: `This is a ${key} key, and this is the ${here} API.`,
     extensions: { key_mode: key, api_mode: here },
   });
-}
-
-/**
- * Where a digest is remembered: its first 48 bits, as a number, since V8 takes several times as long to look up a string
- * that it sees for the first time. What is found there says whether it is the same digest.
- *
- * @param digest bytes as latin1; empty: none
- */
-function placeOf(digest: string): number {
-  if (digest === '') return -1;
-  const high = (digest.charCodeAt(0) << 16) | (digest.charCodeAt(1) << 8) | digest.charCodeAt(2);
-  const low = (digest.charCodeAt(3) << 16) | (digest.charCodeAt(4) << 8) | digest.charCodeAt(5);
-  return high * 0x1000000 + low;
 }

@@ -1,3 +1,8 @@
+type Table<K, V> = Pick<Map<K, V>, 'size' | 'get'> & {
+  set(key: K, value: V): unknown;
+  delete(key: K): unknown;
+};
+
 /**
  * A map that keeps what was used most recently, up to a number of entries. What is looked up costs one look in a map: the
  * order of use is known only by halves. Once the newer half is full, the older one is dropped as a whole, except for what
@@ -5,14 +10,21 @@
  */
 export class Recent<K, V> {
   readonly #half: number;
-  #newer = new Map<K, V>();
+  readonly #create: () => Table<K, V>;
+  #newer: Table<K, V>;
   /** Changes when the older half is dropped, or all. What was used since then is still here, unless it was removed. */
   turns = 0;
-  #older = new Map<K, V>();
+  #older: Table<K, V>;
 
-  /** @param capacity entries at most */
-  constructor(capacity: number) {
+  /**
+   * @param capacity entries at most
+   * @param create makes an empty table: a map, or whatever is quicker for such keys
+   */
+  constructor(capacity: number, create: () => Table<K, V> = () => new Map()) {
     this.#half = Math.max(1, Math.floor(capacity / 2));
+    this.#create = create;
+    this.#newer = create();
+    this.#older = create();
   }
 
   /** Entries kept; one that was used in both halves may be counted twice. */
@@ -33,7 +45,8 @@ export class Recent<K, V> {
     if (this.#newer.size <= this.#half) return;
     this.turns++;
     this.#older = this.#newer;
-    this.#newer = new Map([[key, value]]);
+    this.#newer = this.#create();
+    this.#newer.set(key, value);
     this.#older.delete(key);
   }
 
@@ -44,7 +57,7 @@ export class Recent<K, V> {
 
   clear(): void {
     this.turns++;
-    this.#newer.clear();
-    this.#older.clear();
+    this.#newer = this.#create();
+    this.#older = this.#create();
   }
 }
