@@ -1,6 +1,7 @@
 import type { ChildProcess } from 'node:child_process';
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { CONTENDER_CORE, KEYS } from './arena.ts';
 import type { Contender, StartedContender } from './contenders/contender.ts';
 import { tollgateFastLane, tollgateNodeHttp } from './contenders/tollgate.ts';
@@ -16,19 +17,32 @@ const NEVER_REACHED = 1_000_000_000;
 /** As many as are noted in two transactions, so that a million keys are known within minutes. */
 const FIRST_USES_AT_ONCE = 200;
 const MIB = 2 ** 20;
+/** What a load used is written to the ledger within 5 s, and belongs to what it cost. */
+const WRITTEN_AFTER_MS = 6000;
 /** Tollgate remembers as many keys as half of the heap holds, and a 64-bit machine's default is 4 GiB or less. */
 export const MANY = 1_000_000;
 
 type Decisions = { microseconds: number; mib: number };
 type Crowd = { name: string; keys: SeededKeys };
+/** Some of the keys that a gateway knows, used in turn. */
+type InTurn = {
+  subject: string;
+  gateway: StartedContender;
+  keyFile: string;
+  cpu: number[];
+  rate: number[];
+  mib: number[];
+};
 
-export function knownKeys(contender: Contender, count: number): string {
-  return `${contender.name}, ${count.toLocaleString('en')} keys`;
+/** @param inTurn how many of the known keys are used */
+export function knownKeys(contender: Contender, known: number, inTurn = known): string {
+  const all = `${contender.name}, ${known.toLocaleString('en')} keys`;
+  return inTurn === known ? all : `${all}, ${inTurn.toLocaleString('en')} of them in use`;
 }
 
 /**
- * What a request costs a gateway that knows so many keys, each of which is used in turn: in whole requests, both gateways
- * side by side, and in decisions alone.
+ * What a request costs a gateway that knows so many keys: with as many of them in use as a gateway has that knows no others,
+ * and with all in use, each in turn. In whole requests, the gateways side by side, and in decisions alone.
  */
 export async function benchKnownKeys({ quick }: { quick: boolean }): Promise<Outcome> {
   const counts = [KEYS, quick ? 100_000 : MANY];
@@ -66,7 +80,7 @@ async function wholeRequests(
   started: ChildProcess[],
   quick: boolean,
 ): Promise<Figure[]> {
-  const running: (StartedContender & Crowd & { cpu: number[]; rate: number[]; mib: number[] })[] = [];
+  const running: InTurn[] = [];
   for (const crowd of crowds) {
     const own = join(folder, `${contender.name.replace(/\W+/g, '-')}-${crowd.name}`);
     mkdirSync(own);
@@ -74,29 +88,48 @@ async function wholeRequests(
     const setup = { keys, upstream, perKey: NEVER_REACHED, folder: own, core: CONTENDER_CORE, started };
     const gateway = await contender.start(setup);
     await useEachKeyOnce(gateway.url, keys, FIRST_USES_AT_ONCE);
-    running.push({ ...gateway, ...crowd, cpu: [], rate: [], mib: [] });
+    const inTurn = (keyFile: string, count: number) =>
+      running.push({
+        subject: knownKeys(contender, keys.keys.length, count),
+        gateway,
+        keyFile,
+        cpu: [],
+        rate: [],
+        mib: [],
+      });
+    if (keys.keys.length > KEYS) {
+      const some = join(own, 'some-keys');
+      writeFileSync(some, `${spread(keys.keys, KEYS).join('\n')}\n`);
+      inTurn(some, KEYS);
+    }
+    inTurn(keys.keyFile, keys.keys.length);
   }
   const all = { connections: CONNECTIONS, seconds: quick ? 2 : 5 };
   // The first round is to warm up.
   for (let round = 0; round <= (quick ? 2 : 5); round++) {
-    for (const { url, keys, processes, cpu, rate, mib } of running) {
+    for (const { gateway, keyFile, cpu, rate, mib } of running) {
+      const { url, processes } = gateway;
       const before = cpuMicroseconds(processes);
-      const { requests, perSecond } = await load({ url, keyFile: keys.keyFile, ...all });
+      const { requests, perSecond } = await load({ url, keyFile, ...all });
+      await sleep(WRITTEN_AFTER_MS);
       if (round === 0) continue;
       cpu.push((cpuMicroseconds(processes) - before) / requests);
       rate.push(perSecond);
       mib.push(processes.reduce((sum, child) => sum + residentBytes(child), 0) / MIB);
     }
   }
-  await Promise.all(running.flatMap(({ processes }) => processes.map(stop)));
-  return running.flatMap(({ keys, cpu, rate, mib }) => {
-    const subject = knownKeys(contender, keys.keys.length);
-    return [
-      { subject, measure: 'CPU a request', unit: 'us', runs: cpu },
-      { subject, measure: 'requests a second', unit: '/s', runs: rate },
-      { subject, measure: 'resident memory', unit: 'MiB', runs: mib },
-    ];
-  });
+  await Promise.all(running.flatMap(({ gateway }) => gateway.processes.map(stop)));
+  return running.flatMap(({ subject, cpu, rate, mib }) => [
+    { subject, measure: 'CPU a request', unit: 'us', runs: cpu },
+    { subject, measure: 'requests a second', unit: '/s', runs: rate },
+    { subject, measure: 'resident memory', unit: 'MiB', runs: mib },
+  ]);
+}
+
+/** So many of the keys, from among all of them. */
+function spread(keys: SeededKeys['keys'], count: number): string[] {
+  const step = Math.floor(keys.length / count);
+  return keys.filter((_, i) => i % step === 0).map(({ plaintext }) => plaintext);
 }
 
 async function decisionsAlone(count: number, quick: boolean): Promise<Figure[]> {

@@ -76,11 +76,11 @@ once, right after a start, with both cores for gateway, API and load generator t
   },
   'known-keys': {
     title: 'Many keys',
-    before: `What a request costs a gateway that knows very many keys against one that knows few. Each key is used in turn,
-so that with many of them nothing of a key is in the processor's caches when its turn comes.`,
-    after: `The worst case there is: with many keys in turn, each request also begins a row of usage of its own, while with few
-of them hundreds of requests share one; the thread that writes usage is part of the CPU. Decisions alone show what
-remembering costs. As measured on a machine that had other work.`,
+    before: `What a request costs a gateway that knows very many keys against one that knows few: with no more of them in
+use than the other has, spread over all, and with all of them in use, each in turn.`,
+    after: `All in turn is the worst case there is: nothing of a key is in the processor's caches when its turn comes, and each
+request begins a row of usage of its own, while of few keys hundreds of requests share one. What the ledger takes for it is part of the
+CPU. Decisions alone show what remembering costs. As measured on a machine that had other work.`,
   },
   'wrong-keys': {
     title: 'A flood of wrong keys',
