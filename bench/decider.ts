@@ -69,7 +69,7 @@ export function decider(count: number, capacity: number) {
     capacity,
     graceMs: 0,
     now: () => 0,
-    usageEpoch: () => 0,
+    usageWrite: () => 0,
     onRead: (key) => {
       quotas.learn(key, true);
       return true;

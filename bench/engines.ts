@@ -3,6 +3,7 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Redis } from 'ioredis';
 import { Pool } from 'undici';
+import { newChain } from '../gateway/decision/key.ts';
 import { RedisCounter } from '../gateway/decision/redis-counter.ts';
 import { SharedWindows } from '../gateway/decision/shared-windows.ts';
 import { copyKeystore, openKeystore } from '../keystore/keystore.ts';
@@ -263,13 +264,7 @@ async function redisFigures(folder: string, quick: boolean): Promise<Figure[]> {
       for (let at = 0; at < keys; at += 100) {
         await Promise.all(
           Array.from({ length: 100 }, (_, i) =>
-            windows.spend(
-              { rootId: `k${String(at + i).padStart(11, '0')}`, requests: [], messages: [], tally: null },
-              limits,
-              1,
-              1,
-              Date.now(),
-            ),
+            windows.spend(newChain(`k${String(at + i).padStart(11, '0')}`), limits, 1, 1, Date.now()),
           ),
         );
       }

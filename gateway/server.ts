@@ -139,9 +139,9 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     capacity: MAX_KEYS,
     graceMs: config.keystoreGraceMs,
     now,
-    usageEpoch: () => usage.epoch,
-    onRead: (key, epoch) => {
-      const isExact = epoch === usage.epoch && epoch % 2 === 0;
+    usageWrite: () => usage.pendingWrite,
+    onRead: (key, write) => {
+      const isExact = key.chain.writtenIn < write;
       quotas.learn(key, isExact);
       return isExact;
     },

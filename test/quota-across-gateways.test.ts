@@ -61,4 +61,22 @@ describe('a quota that several gateways share', () => {
     const ledger = closeLater(await openTestKeystore({ url: nodes[0]!.keystoreUrl }));
     expect((await ledger.findKeyFacts(id))!.usedThisMonth).toBe(admitted);
   });
+
+  it('has what others wrote at the end of an hour seconds after the next one began', async () => {
+    let time = Date.UTC(2026, 10, 12, 9, 59, 50);
+    const node = await startTestGateway({ plans: PLANS, now: () => time });
+    const { plaintext, id } = await node.key('monthly');
+    const ledger = async () => (await node.keystore.findKeyFacts(id))?.usedThisMonth;
+    expect(await spend([node], plaintext, 5)).toBe(5);
+    await eventually(async () => expect(await ledger()).toBe(5));
+    const hour = Math.floor(time / 3_600_000);
+    await node.keystore.recordUsage([{ keyId: id, hour, requests: 100, refused: 0 }], () => {});
+
+    time += 20_000;
+    expect(await spend([node], plaintext, 1)).toBe(1);
+    await eventually(async () => expect(await ledger()).toBe(106));
+    expect(await usedAt(node, plaintext), 'nobody told').toBe(6);
+    time += 11_000;
+    await eventually(async () => expect(await usedAt(node, plaintext)).toBe(106));
+  });
 });

@@ -46,7 +46,7 @@ async function cacheOver(options: { healthy?: () => boolean; exact?: () => boole
     capacity: 10,
     graceMs: 3_600_000,
     now: () => time,
-    usageEpoch: () => 0,
+    usageWrite: () => 0,
     onRead: () => options.exact?.() ?? true,
   });
   await cache.start();

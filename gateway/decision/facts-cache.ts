@@ -32,8 +32,8 @@ type Reading = { promise: Promise<Key | undefined>; outdated: boolean };
 export class FactsCache {
   readonly #keystore: Pick<Keystore, 'findKeyFacts' | 'changes'>;
   readonly #now: () => number;
-  readonly #onRead: (key: Key, usageEpoch: number) => boolean;
-  readonly #usageEpoch: () => number;
+  readonly #onRead: (key: Key, usageWrite: number) => boolean;
+  readonly #usageWrite: () => number;
   readonly #entries: Recent<string, Key>;
   readonly #chains: Chains;
   readonly #graceMs: number;
@@ -48,21 +48,22 @@ export class FactsCache {
 
   /**
    * @param options.graceMs how long known keys go on working while the keystore is away: its outage is not the customer's
-   * @param options.onRead called with each key read, and the usage epoch in which the read began. Whether what it has used is
-   *   exact; otherwise it is read again before long
+   * @param options.usageWrite the write of usage that is under way, or else the next one
+   * @param options.onRead called with each key read, and with that write as it was when the read began. Answers whether what the
+   *   key says of its use is exact; otherwise it is read again before long
    */
   constructor(options: {
     keystore: Pick<Keystore, 'findKeyFacts' | 'changes'>;
     capacity: number;
     graceMs: number;
     now: () => number;
-    usageEpoch: () => number;
-    onRead: (key: Key, usageEpoch: number) => boolean;
+    usageWrite: () => number;
+    onRead: (key: Key, usageWrite: number) => boolean;
   }) {
     this.#keystore = options.keystore;
     this.#now = options.now;
     this.#graceMs = options.graceMs;
-    this.#usageEpoch = options.usageEpoch;
+    this.#usageWrite = options.usageWrite;
     this.#onRead = options.onRead;
     this.#entries = new Recent(options.capacity);
     this.#chains = new Chains(options.capacity);
@@ -171,10 +172,10 @@ export class FactsCache {
 
   async #read(id: string, reading: Reading): Promise<Key | undefined> {
     let facts: KeyFacts | undefined;
-    let epoch: number;
+    let write: number;
     do {
       reading.outdated = false;
-      epoch = this.#usageEpoch();
+      write = this.#usageWrite();
       facts = await this.#keystore.findKeyFacts(id);
     } while (reading.outdated);
     const readAt = this.#now();
@@ -185,7 +186,7 @@ export class FactsCache {
     }
     const key = this.#chains.keyOf(facts, before, readAt);
     const inChain = key.rootId !== id || key.replacedBy !== null;
-    const renewAfter = !this.#onRead(key, epoch) ? SOON_MS : inChain ? REFRESH_CHAIN_MS : REFRESH_MS;
+    const renewAfter = !this.#onRead(key, write) ? SOON_MS : inChain ? REFRESH_CHAIN_MS : REFRESH_MS;
     key.renewAt = secondOf(readAt + renewAfter);
     this.#entries.set(id, key);
     key.turn = this.#entries.turns;

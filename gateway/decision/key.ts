@@ -17,12 +17,14 @@ export type Chain = {
   messages: readonly Running[];
   /** Where its quota stands; `null`: it was not asked about. */
   tally: Tally | null;
+  /** In which write of usage it was last: what the ledger says is known to hold it, or not to, only in later ones. */
+  writtenIn: number;
 };
 
 const NONE: readonly Running[] = [];
 
 export function newChain(rootId: string): Chain {
-  return { rootId, requests: NONE, messages: NONE, tally: null };
+  return { rootId, requests: NONE, messages: NONE, tally: null, writtenIn: 0 };
 }
 
 /** A key as this process has it in memory: what the keystore says of it, and what it has used since. */

@@ -40,6 +40,8 @@ const SHARE = 1 / 40;
 const MIN_BATCH = 50;
 const MAX_BATCH = 250;
 const CROWDED = 1 / 8;
+/** Later than any write: whether what was written is in the ledger will be known with the next answer. */
+const NOBODY_KNOWS = 2 ** 30;
 
 /** How long a stop goes on trying when the keystore refuses to write. */
 const REFUSED_LIMIT_MS = 400;
@@ -74,7 +76,8 @@ export class UsageRecorder {
   /** Ends the pauses of the flush that is under way. */
   #hurry = new AbortController();
   #timer: NodeJS.Timeout;
-  #epoch = 0;
+  #writes = 0;
+  #writing = false;
   /** When everything is written next, on the clock of `performance.now`. */
   #nextAt = 0;
   /** When rows were last written, on the same clock. */
@@ -177,9 +180,9 @@ export class UsageRecorder {
     return count;
   }
 
-  /** Changes whenever a write begins or ends; odd while one is under way. */
-  get epoch(): number {
-    return this.#epoch;
+  /** The number of the write that is under way, or else of the one to come. */
+  get pendingWrite(): number {
+    return this.#writing ? this.#writes : this.#writes + 1;
   }
 
   /** Adds all counts to the ledger. Never throws; what could not be written stays counted. Returns whether all could. */
@@ -325,8 +328,12 @@ export class UsageRecorder {
 
   async #add(batch: Batch): Promise<number> {
     const begun = performance.now();
-    this.#epoch++;
-    for (const { count } of batch) count.unsure = true;
+    this.#writes++;
+    this.#writing = true;
+    for (const { count } of batch) {
+      count.unsure = true;
+      count.chain.writtenIn = this.#writes;
+    }
     try {
       await this.#keystore.recordUsage(batch, (row, totalRequests) => {
         const { count } = row;
@@ -339,9 +346,10 @@ export class UsageRecorder {
     } catch (error) {
       const unsure = batch.filter(({ count }) => count.unsure);
       this.#unsure = unsure.length === 0 ? undefined : Object.assign(unsure, { batchId: batch.batchId });
+      for (const { count } of unsure) count.chain.writtenIn = NOBODY_KNOWS;
       throw error;
     } finally {
-      this.#epoch++;
+      this.#writing = false;
     }
     this.#writtenAt = performance.now();
     return this.#writtenAt - begun;

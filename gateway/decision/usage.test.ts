@@ -374,6 +374,44 @@ describe('counts', () => {
     await usage.close();
   });
 
+  it('may or may not be in what is read while they are written, and while nobody knows whether they are; others are', async () => {
+    const { keystore, facts } = await keystoreWithKeys(2);
+    const [key, other] = facts as [Key, Key];
+    let during = async () => {};
+    const usage = recorder(async (rows, onWritten) => {
+      await during();
+      await keystore.recordUsage(rows, onWritten);
+    });
+    /** Whether what a read that begins now and ends with `until` says of its use is exact. */
+    const isExact = async ({ chain }: Key, until = async () => {}) => {
+      const begun = usage.pendingWrite;
+      await until();
+      return chain.writtenIn < begun;
+    };
+    const write = async () => {
+      usage.count(key, true, NOVEMBER);
+      return usage.flush();
+    };
+    expect(await isExact(key)).toBe(true);
+    expect(await isExact(key, () => write().then(() => {})), 'begun meanwhile').toBe(false);
+    expect(await isExact(other, () => write().then(() => {}))).toBe(true);
+    expect(await isExact(key), 'over').toBe(true);
+    during = async () => {
+      expect(await isExact(key), 'under way').toBe(false);
+      expect(await isExact(other)).toBe(true);
+    };
+    expect(await write()).toBe(true);
+    expect(await isExact(key)).toBe(true);
+    during = () => Promise.reject(new KeystoreError('Connection terminated unexpectedly', 'UNREACHABLE'));
+    expect(await write()).toBe(false);
+    expect(await isExact(key), 'nobody knows').toBe(false);
+    expect(await isExact(other)).toBe(true);
+    during = async () => {};
+    expect(await write()).toBe(true);
+    expect(await isExact(key)).toBe(true);
+    await usage.close();
+  });
+
   it('of keys whose quota is nearly used up are written soon again, time after time', async () => {
     const { keystore, facts, used } = await keystoreWithKeys(1);
     const [key] = facts as [Key];
