@@ -1,3 +1,4 @@
+import type { Socket } from 'node:net';
 import type { Dispatcher } from 'undici';
 import { addFraming, sendableReason } from '../answers/answer-framing.ts';
 import {
@@ -10,7 +11,7 @@ import type { Allowed } from '../decision/decision.ts';
 import { askOverLink, isForLink } from '../links/linked-request.ts';
 import type { UpstreamLinks } from '../links/upstream-links.ts';
 import type { Taken } from '../listener/begun.ts';
-import { closeAfter, type Exchange } from '../listener/exchange.ts';
+import { type Connection, closeAfter, type Exchange } from '../listener/exchange.ts';
 import type { Route } from '../routes/routes.ts';
 import { isBreaking } from './broken-connection.ts';
 import type { ForwardEvents } from './forward.ts';
@@ -75,12 +76,8 @@ export class Forwarding implements Dispatcher.DispatchHandler, WaitingRequest {
     if (head.hasBody && head.contentLength !== null) this.#headers.push('Content-Length', head.contentLength);
     this.#links = !head.hasBody && (allowed === null || isSendable(allowed)) ? links : null;
     this.#body = head.hasBody ? new RequestBody(req, route.policy.maxBodyBytes) : null;
-    this.#body?.once('error', (error) => this.#bodyFailed(error));
-    // One listener a connection, not one a request.
-    if (!connection.watched) {
-      connection.watched = true;
-      exchange.socket.once('close', () => connection.underWay?.clientGone());
-    }
+    this.#body?.once('error', this.#bodyFailed.bind(this));
+    if (!connection.watched) watch(exchange.socket, connection);
     connection.underWay = this;
   }
 
@@ -368,6 +365,15 @@ export class Forwarding implements Dispatcher.DispatchHandler, WaitingRequest {
     this.#target = null;
     this.#route.group.release(target);
   }
+}
+
+/**
+ * One listener a connection, not one a request. A function of its own: a closure in the constructor would have V8 keep the
+ * first request of the connection with it, and through that every later one until all of the heap is looked through.
+ */
+function watch(socket: Socket, connection: Connection): void {
+  connection.watched = true;
+  socket.once('close', () => connection.underWay?.clientGone());
 }
 
 /** RFC 9110 section 9.2.2. */
