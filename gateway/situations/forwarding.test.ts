@@ -269,13 +269,14 @@ describe('a request body', () => {
   });
 
   it('waits for an upstream that reads slowly instead of filling memory', async () => {
-    let read = () => {};
+    const asked = Promise.withResolvers<() => void>();
     const { gateway, key } = await behind((req, res) => {
       let length = 0;
-      read = () =>
+      asked.resolve(() =>
         req.on('data', (chunk: Buffer) => {
           length += chunk.length;
-        });
+        }),
+      );
       req.on('end', () => res.end(String(length)));
     });
     const total = 64 * 1024 * 1024;
@@ -293,6 +294,7 @@ describe('a request body', () => {
       req.end();
     };
     more();
+    const read = await asked.promise;
     let before = -1;
     await vi.waitFor(
       () => {
