@@ -62,7 +62,8 @@ export type KnownOfKey = {
 /** When something is read: the hour, and the first hour of its month (UTC). */
 type Moment = { hour: number; month: number };
 
-type FactsRow = Awaited<ReturnType<ReturnType<typeof selectFacts>['executeTakeFirstOrThrow']>>;
+type KnownRow = Awaited<ReturnType<ReturnType<typeof selectKnown>['executeTakeFirstOrThrow']>>;
+type FactsRow = KnownRow & { used_this_hour: number | string };
 
 type Asked = { id: string; resolve: (facts: KeyFacts | undefined) => void; reject: (error: unknown) => void };
 
@@ -93,7 +94,8 @@ async function readGathered(store: Store): Promise<void> {
   if (asked.length > 0) setImmediate(() => void readGathered(store));
   else gathering.delete(store);
   try {
-    const moment = momentOf(store);
+    const time = store.now();
+    const moment = { hour: hourOf(time), month: monthStartHour(time) };
     const { rows } = await store.db.executeQuery(byIds(store, moment, [...new Set(now.map(({ id }) => id))]));
     const found = new Map(rows.map((row) => [row.id, row]));
     for (const { id, resolve } of now) {
@@ -117,7 +119,15 @@ function byIds(
 ): CompiledQuery<FactsRow> {
   let query = compiled.get(db);
   if (query === undefined) {
-    query = selectFacts(db, { hour: HOUR, month: MONTH }).where('keys.id', 'in', valuesOf(IDS)).compile();
+    query = selectKnown(db, MONTH)
+      .select(
+        sql<number | string>`coalesce((
+          select usage.requests from usage where usage.key_id = keys.id and usage.hour = ${sql.val(HOUR)}), 0)`.as(
+          'used_this_hour',
+        ),
+      )
+      .where('keys.id', 'in', valuesOf(IDS))
+      .compile();
     compiled.set(db, query);
   }
   const values = new Map<unknown, unknown>([
@@ -129,13 +139,12 @@ function byIds(
   return { ...query, parameters };
 }
 
-export function momentOf(store: Pick<Store, 'now'>): Moment {
-  const now = store.now();
-  return { hour: hourOf(now), month: monthStartHour(now) };
-}
-
-/** The rows that {@link factsOf} and {@link knownOf} read. */
-export function selectFacts(db: Store['db'], { hour, month }: Moment) {
+/**
+ * The rows that {@link knownOf} reads.
+ *
+ * @param month the first hour of the month whose usage is asked for
+ */
+export function selectKnown(db: Store['db'], month: number) {
   const usedSince = (hour: number) => sql<number | string>`(
     select coalesce(sum(usage.requests), 0) from usage
     where usage.key_id in (select chain.id from keys as chain where chain.root_id = keys.root_id)
@@ -158,14 +167,9 @@ export function selectFacts(db: Store['db'], { hour, month }: Moment) {
       sql<number | string | null>`case when keys.subscription_id is null then ${usedSince(0)} end`.as(
         'used_in_all',
       ),
-      sql<number | string>`coalesce((
-        select usage.requests from usage where usage.key_id = keys.id and usage.hour = ${sql.val(hour)}), 0)`.as(
-        'used_this_hour',
-      ),
     ]);
 }
 
-/** The facts in a row of {@link selectFacts}, with the moment that it was asked for. */
 function factsOf(row: FactsRow, { hour, month }: Moment): KeyFacts {
   return {
     ...knownOf(row),
@@ -177,8 +181,8 @@ function factsOf(row: FactsRow, { hour, month }: Moment): KeyFacts {
   };
 }
 
-/** What a row of {@link selectFacts} says of the key. */
-export function knownOf(row: FactsRow): KnownOfKey {
+/** What a row of {@link selectKnown} says of the key. */
+export function knownOf(row: KnownRow): KnownOfKey {
   return {
     id: row.id,
     rootId: row.root_id,

@@ -2,8 +2,9 @@ import { setImmediate as others } from 'node:timers/promises';
 import { sql } from 'kysely';
 import type { SubscriptionStatus } from '../shared/access.ts';
 import { customersNamed } from './customer-records.ts';
-import { type KnownOfKey, knownOf, momentOf, selectFacts } from './key-facts.ts';
+import { type KnownOfKey, knownOf, selectKnown } from './key-facts.ts';
 import type { Store } from './store.ts';
+import { monthStartHour } from './usage-ledger.ts';
 
 /** A key as the operator sees it: everything but its hash. */
 export type KeyRecord = KnownOfKey & {
@@ -147,7 +148,7 @@ async function readKeys(
   },
 ): Promise<KeyRecord[]> {
   const { ids, planId, mayBe, before, from } = filter;
-  let query = selectFacts(store.db, momentOf(store))
+  let query = selectKnown(store.db, monthStartHour(store.now()))
     .leftJoin('purchases', 'purchases.key_id', 'keys.root_id')
     .select(['customers.email', 'customers.stripe_customer_id', 'purchases.id as purchase_id'])
     // The plus keeps the database from going through all keys in this order to find those of a few ids.
@@ -175,17 +176,15 @@ async function readKeys(
   if (before) query = query.where(olderThan(before));
   if (from) query = query.where(sql<boolean>`(keys.created_at, keys.id) >= (${from.createdAt}, ${from.id})`);
   const rows = await query.execute();
-  return rows.map((row) => {
-    return {
-      ...knownOf(row),
-      name: row.name,
-      suspendedNote: row.suspended_note,
-      email: row.email,
-      stripeCustomerId: row.stripe_customer_id,
-      subscriptionId: row.subscription_id,
-      purchaseId: row.purchase_id,
-    };
-  });
+  return rows.map((row) => ({
+    ...knownOf(row),
+    name: row.name,
+    suspendedNote: row.suspended_note,
+    email: row.email,
+    stripeCustomerId: row.stripe_customer_id,
+    subscriptionId: row.subscription_id,
+    purchaseId: row.purchase_id,
+  }));
 }
 
 /** One key as the operator sees it. */
@@ -195,7 +194,7 @@ export async function findKey(store: Store, id: string): Promise<KeyRecord | und
 
 /** The key that another one, by its id, was made to replace; `undefined`: it replaces none. */
 export async function findPredecessor(store: Store, id: string): Promise<KnownOfKey | undefined> {
-  const row = await selectFacts(store.db, momentOf(store))
+  const row = await selectKnown(store.db, monthStartHour(store.now()))
     .where('keys.replaced_by', '=', id)
     .executeTakeFirst();
   return row && knownOf(row);

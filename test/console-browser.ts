@@ -1,6 +1,16 @@
 /** A password that every user of the console has in tests. */
 export const CONSOLE_PASSWORD = 'correct horse battery';
 
+/** A key that an operator made, as `createKey` takes it. */
+export const PRO_KEY = {
+  mode: 'test',
+  prefix: 'tg',
+  planId: 'pro',
+  name: null,
+  expiresAt: null,
+  actor: 'test',
+} as const;
+
 let lastAddress = 0;
 /** An address that nothing came from before. */
 const newAddress = () => `203.0.${++lastAddress >> 8}.${lastAddress & 255}`;

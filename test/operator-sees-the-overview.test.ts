@@ -5,6 +5,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest
 import type { TrafficCount } from '../keystore/keystore.ts';
 import { type BillingUnderTest, startBillingUnderTest } from './billing.ts';
 import { look, signInAtConsole, useBrowser } from './browser.ts';
+import { PRO_KEY } from './console-browser.ts';
 import { closeAll, startTestGateway } from './gateways.ts';
 import { event } from './keystore-fixtures.ts';
 import { rawQuery } from './raw-sql.ts';
@@ -115,14 +116,7 @@ describe('the overview', () => {
     await vi.waitFor(async () => expect(await test.keystore.countPurchases({ since: 0 })).toBe(1));
     // A count may be a minute old.
     await test.restart();
-    const { id } = await test.keystore.createKey({
-      mode: 'test',
-      prefix: 'tg',
-      planId: 'pro',
-      name: null,
-      expiresAt: null,
-      actor: 'test',
-    });
+    const { id } = await test.keystore.createKey(PRO_KEY);
     await test.keystore.suspendKey({ id, note: '', actor: 'test' });
     const keys = await test.keystore.listKeys({ limit: 100 });
     const { figure } = await overview();

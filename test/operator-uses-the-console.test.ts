@@ -3,6 +3,7 @@ import type { Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { type BillingUnderTest, startBillingUnderTest } from './billing.ts';
 import { look, signInAtConsole, useBrowser } from './browser.ts';
+import { PRO_KEY } from './console-browser.ts';
 import { licencePlansFile } from './licences.ts';
 import { rawQuery } from './raw-sql.ts';
 
@@ -254,14 +255,7 @@ describe('an operator', () => {
     await look(page, 'console-9-bought');
 
     // Whoever pastes a customer's key leaves it in no address.
-    const { plaintext, id } = await test.keystore.createKey({
-      mode: 'test',
-      prefix: 'tg',
-      planId: 'pro',
-      name: null,
-      expiresAt: null,
-      actor: 'test',
-    });
+    const { plaintext, id } = await test.keystore.createKey(PRO_KEY);
     await page.getByRole('link', { name: 'Customers', exact: true }).click();
     const visited: string[] = [];
     page.on('request', (request) => visited.push(request.url()));

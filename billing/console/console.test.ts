@@ -1,7 +1,7 @@
 import { TOTP } from 'otpauth';
 import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { type BillingUnderTest, startBillingUnderTest } from '../../test/billing.ts';
-import { consoleBrowser, CONSOLE_PASSWORD as PASSWORD } from '../../test/console-browser.ts';
+import { consoleBrowser, CONSOLE_PASSWORD as PASSWORD, PRO_KEY } from '../../test/console-browser.ts';
 import { rawQuery } from '../../test/raw-sql.ts';
 import type { Billing } from '../context.ts';
 import { consoleRoutes } from './console.ts';
@@ -19,16 +19,7 @@ async function signedIn(name = 'ada') {
   expect((await browser.signIn(name)).status).toBe(303);
   return browser;
 }
-const newKey = async (more: object = {}) =>
-  test.keystore.createKey({
-    mode: 'test',
-    prefix: 'tg',
-    planId: 'pro',
-    name: null,
-    expiresAt: null,
-    actor: 'test',
-    ...more,
-  });
+const newKey = async (more: object = {}) => test.keystore.createKey({ ...PRO_KEY, ...more });
 
 type Layer = {
   route?: { path: string; methods: Record<string, boolean> };

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { mintKey } from '../../shared/keys.ts';
 import { type BillingUnderTest, startBillingUnderTest } from '../../test/billing.ts';
-import { CONSOLE_PASSWORD, consoleBrowser } from '../../test/console-browser.ts';
+import { CONSOLE_PASSWORD, consoleBrowser, PRO_KEY } from '../../test/console-browser.ts';
 
 let test: BillingUnderTest;
 let browser: ReturnType<typeof consoleBrowser>;
@@ -13,15 +13,7 @@ beforeAll(async () => {
 });
 afterAll(() => test.close());
 
-const newKey = () =>
-  test.keystore.createKey({
-    mode: 'test',
-    prefix: 'tg',
-    planId: 'pro',
-    name: null,
-    expiresAt: null,
-    actor: 'test',
-  });
+const newKey = () => test.keystore.createKey(PRO_KEY);
 
 describe.each(['keys', 'customers', 'purchases'])('the search for %s', (list) => {
   const path = `/console/${list}`;

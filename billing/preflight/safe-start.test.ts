@@ -2,8 +2,8 @@ import { execFileSync } from 'node:child_process';
 import { copyFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { newSqliteUrl, SERVER_SECRET, temporaryFolder } from '../../test/keystores.ts';
-import { type PreflightRig, startPreflightRig } from '../../test/preflight.ts';
+import { temporaryFolder } from '../../test/keystores.ts';
+import { liveEnvironment, type PreflightRig, startPreflightRig } from '../../test/preflight.ts';
 import { runProgram } from '../../test/processes.ts';
 import { refuseUnsafeStart } from './safe-start.ts';
 
@@ -35,12 +35,7 @@ it.each(['billing/main.ts', 'scripts/start.ts'])(
   '%s with a live key: exit 78 with every stop that is known without a network',
   async (script) => {
     const { code, output } = await runProgram(script, {
-      KEYSTORE_URL: newSqliteUrl(),
-      TOLLGATE_SECRET: SERVER_SECRET,
-      STRIPE_SECRET_KEY: 'rk_live_0123456789',
-      STRIPE_WEBHOOK_SECRET: 'whsec_0123456789',
-      PUBLIC_BILLING_URL: 'https://buy.example.com',
-      PUBLIC_GATEWAY_URL: 'https://api.example.com',
+      ...liveEnvironment(),
       UPSTREAM_URL: 'http://127.0.0.1:3000',
     });
     expect({ code, output }).toMatchObject({ code: 78 });
