@@ -1,12 +1,9 @@
 import { execFileSync } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
-import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
-import { freePort } from '../../scripts/free-port.ts';
+import { startGatewayProgram } from '../../test/gateway-program.ts';
 import { closeAll } from '../../test/gateways.ts';
-import { newKeystoreUrl, openTestKeystore, SERVER_SECRET, temporaryFolder } from '../../test/keystores.ts';
-import { type RunningProgram, startProgramUntil } from '../../test/processes.ts';
+import type { RunningProgram } from '../../test/processes.ts';
 import { type RawUpstream, startRawUpstream } from '../../test/raw-upstreams.ts';
 
 const MiB = 1024 * 1024;
@@ -17,7 +14,7 @@ const LIMIT = 50 * MiB;
 const ON_THE_WAY = 40 * MiB;
 const PACE = 1 * MiB;
 
-/** A gateway in a process of its own, so that its memory is its own, in front of an upstream of this process. */
+/** In front of an upstream of this process. */
 let gateway: RunningProgram;
 let port: number;
 let lines: string;
@@ -25,30 +22,10 @@ let upstream: RawUpstream;
 let answer: (socket: Socket) => void;
 beforeAll(async () => {
   upstream = await startRawUpstream(({ socket }) => answer(socket));
-  const keystoreUrl = newKeystoreUrl();
-  const plansFile = join(temporaryFolder(), 'plans.yaml');
-  writeFileSync(plansFile, 'plans: { open: { name: Open } }');
-  port = await freePort();
-  const keystore = await openTestKeystore({ url: keystoreUrl });
-  gateway = await startProgramUntil(/gateway listens/, 'gateway/main.ts', {
-    KEYSTORE_URL: keystoreUrl,
-    TOLLGATE_SECRET: SERVER_SECRET,
-    GATEWAY_PORT: String(port),
-    INTERNAL_PORT: '0',
-    UPSTREAM_URL: upstream.url,
-    PLANS_FILE: plansFile,
-    FAST_LANE: process.env.TEST_FAST_LANE ?? 'off',
-  });
-  const { plaintext } = await keystore.createKey({
-    mode: 'test',
-    prefix: 'tg',
-    planId: 'open',
-    name: null,
-    expiresAt: null,
-    actor: 'test',
-  });
-  await keystore.close();
-  lines = `Host: h\r\nX-API-Key: ${plaintext}\r\n`;
+  const started = await startGatewayProgram(upstream.url);
+  gateway = started.program;
+  port = started.port;
+  lines = `Host: h\r\nX-API-Key: ${started.key}\r\n`;
 });
 afterAll(async () => {
   await gateway.stop();
