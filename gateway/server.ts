@@ -28,6 +28,7 @@ import { createLane } from './fast-lane/create-lane.ts';
 import { UpstreamLinks } from './links/upstream-links.ts';
 import { Acceptors, listen } from './listener/acceptors.ts';
 import { Arrivals } from './listener/arrivals.ts';
+import { readIntoOneBuffer } from './listener/client-socket.ts';
 import { MalformedBody } from './listener/connection-fault.ts';
 import { registerConnectionMetrics } from './listener/connection-metrics.ts';
 import { Connections } from './listener/connections.ts';
@@ -315,6 +316,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     : null;
   lane?.takeFrom(server);
   countConnections(server, connections);
+  if (lane !== null) readIntoOneBuffer(server);
   registerConnectionMetrics(metrics.registry, connections, websockets);
   const verify = createVerify({
     decide,

@@ -1,6 +1,6 @@
-import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import type { Socket } from 'node:net';
 import { vi } from 'vitest';
+import { Connections } from '../gateway/listener/connections.ts';
 import {
   POLICY_DEFAULTS,
   type RouteSpec,
@@ -50,11 +50,17 @@ export function eventually<T>(check: () => T | Promise<T>): Promise<T> {
   return vi.waitFor(check, 20_000);
 }
 
-/** The server's side of all connections from now on. */
+/** The gateway's side of all connections from now on. */
 export function acceptedSockets(): Socket[] {
   const accepted: Socket[] = [];
-  const onSocket = (message: unknown) => void accepted.push((message as { socket: Socket }).socket);
-  subscribe('net.server.socket', onSocket);
-  closeLater({ close: async () => void unsubscribe('net.server.socket', onSocket) });
+  const { open } = Connections.prototype;
+  const spy = vi.spyOn(Connections.prototype, 'open').mockImplementation(function (
+    this: Connections,
+    socket,
+  ) {
+    accepted.push(socket);
+    return open.call(this, socket);
+  });
+  closeLater({ close: async () => spy.mockRestore() });
   return accepted;
 }

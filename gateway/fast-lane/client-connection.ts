@@ -4,6 +4,7 @@ import { type ProblemAnswer, problemAnswer, refusedAnswer, SMALL_BODY } from '..
 import type { Decision } from '../decision/decision.ts';
 import type { Conversation } from '../links/replay.ts';
 import type { Begun } from '../listener/begun.ts';
+import { ClientSocket, type Taker } from '../listener/client-socket.ts';
 import type { Arrival } from '../listener/exchange.ts';
 import type { RefusedBecause } from '../request.ts';
 import type { Route } from '../routes/routes.ts';
@@ -38,7 +39,7 @@ const NOTHING = Buffer.alloc(0);
 const NO_PIECES: Buffer[] = [];
 
 /** One client's connection for as long as the lane understands what comes on it. */
-export class ClientConnection implements Asker {
+export class ClientConnection implements Asker, Taker {
   readonly #lane: Lane;
   readonly #socket: Socket;
   readonly #next: (socket: Socket) => void;
@@ -47,8 +48,11 @@ export class ClientConnection implements Asker {
   /** When it entered its state, by the clock of the links; while an answer is sent, when the client last took something. */
   #since: number;
   #used = false;
-  /** The request's bytes, for `node:http` should it have to go on with it: what was read first, and what came to it. */
-  #chunk: Buffer = NOTHING;
+  /**
+   * The request's bytes, for `node:http` should it have to go on with it: what was read first, as latin1 where that is a head and
+   * no more, and what came to it.
+   */
+  #chunk: Buffer | string = NOTHING;
   #pieces: Buffer[] = NO_PIECES;
   /** What came after it. */
   #held: Buffer | null = null;
@@ -72,6 +76,7 @@ export class ClientConnection implements Asker {
     this.#socket = socket;
     this.#asking = new Asking(lane, socket, this);
     this.#since = lane.links.clock.now;
+    if (socket instanceof ClientSocket) socket.taker = this;
     socket.on('data', this.#onData);
     socket.on('end', this.#onEnd);
     socket.on('error', this.#onClose);
@@ -79,11 +84,15 @@ export class ClientConnection implements Asker {
     socket.on('drain', this.#onDrain);
   }
 
+  /** Between requests; what comes otherwise is kept. */
+  onBytes(bytes: Buffer, length: number): boolean {
+    if (this.#state !== 'idle') return false;
+    this.#take(bytes, length);
+    return true;
+  }
+
   readonly #onData = (chunk: Buffer): void => {
-    if (this.#state === 'idle') {
-      this.#take(chunk);
-      return;
-    }
+    if (this.onBytes(chunk, chunk.length)) return;
     this.#held = this.#held === null ? chunk : Buffer.concat([this.#held, chunk]);
     if (this.#state === 'allowed') this.#handOver('pipelined', this.#begun());
     // Who goes on with it takes it as sent, and begins to count the time; so it has to be.
@@ -93,11 +102,13 @@ export class ClientConnection implements Asker {
     else if (this.#held.length > MAX_HELD) this.#socket.pause();
   };
 
-  #take(chunk: Buffer): void {
+  /** Begins with the first so many bytes of a buffer, which is used again after the call. */
+  #take(bytes: Buffer, length: number): void {
     this.#used = true;
-    this.#chunk = chunk;
     this.#pieces = NO_PIECES;
-    const request = readPlainRequest(chunk);
+    const request = readPlainRequest(bytes, length);
+    const isHead = typeof request !== 'string' && request.bodyLength === 0;
+    this.#chunk = isHead ? request.text : Buffer.from(bytes.subarray(0, length));
     if (request === 'unfinished') {
       this.#gather(1);
       return;
@@ -125,12 +136,12 @@ export class ClientConnection implements Asker {
       this.#decide(arrival, route);
       return;
     }
-    const bytes = chunk.length + request.missing;
-    if (!lane.mayKeep(bytes)) {
+    const whole = length + request.missing;
+    if (!lane.mayKeep(whole)) {
       this.#handOver('incomplete', null);
       return;
     }
-    this.#kept = bytes;
+    this.#kept = whole;
     this.#headOf = arrival;
     this.#gather(request.missing);
   }
@@ -207,8 +218,10 @@ export class ClientConnection implements Asker {
     socket.resume();
     const arrival = this.#headOf;
     this.#headOf = null;
-    if (arrival === null) this.#take(Buffer.concat([this.#chunk, ...this.#pieces]));
-    else if (this.#missing < 0) this.#handOver('pipelined', null);
+    if (arrival === null) {
+      const read = Buffer.concat(this.#bytes());
+      this.#take(read, read.length);
+    } else if (this.#missing < 0) this.#handOver('pipelined', null);
     else this.#decide(arrival, this.#route as Route);
   };
 
@@ -260,8 +273,9 @@ export class ClientConnection implements Asker {
   send(now: number): void {
     this.#flush();
     if (this.#state !== 'allowed') return;
-    const { body } = this.#request as PlainRequest;
-    const pieces = body === null ? NO_PIECES : [body, ...this.#pieces];
+    const { bodyLength, bodyAt } = this.#request as PlainRequest;
+    const pieces = bodyLength === 0 ? NO_PIECES : this.#bytes();
+    if (bodyLength > 0) pieces[0] = (pieces[0] as Buffer).subarray(bodyAt);
     const why = this.#asking.ask(this.#arrival as Arrival, this.#route as Route, pieces, now);
     if (why === null) this.#enter('asked');
     else if (why === 'later') this.#lane.sendSoon(this);
@@ -282,9 +296,7 @@ export class ClientConnection implements Asker {
 
   onAnswering(): void {
     this.#enter('answering');
-    if (this.#asking.sending) return;
-    this.#letGoOfBytes();
-    (this.#request as PlainRequest).body = null;
+    if (!this.#asking.sending) this.#letGoOfBytes();
   }
 
   onTruncated(): void {
@@ -324,7 +336,7 @@ export class ClientConnection implements Asker {
     if (held === null) return;
     this.#held = null;
     this.#socket.resume();
-    this.#take(held);
+    this.#take(held, held.length);
   }
 
   readonly #onDrain = (): void => {
@@ -393,6 +405,11 @@ export class ClientConnection implements Asker {
     this.#lane.forget(this);
   }
 
+  #bytes(): Buffer[] {
+    const chunk = this.#chunk;
+    return [typeof chunk === 'string' ? Buffer.from(chunk, 'latin1') : chunk, ...this.#pieces];
+  }
+
   /** Nobody has to go on with the request any more. */
   #letGoOfBytes(): void {
     this.#chunk = NOTHING;
@@ -408,6 +425,7 @@ export class ClientConnection implements Asker {
     this.#flush();
     this.#leave();
     if (this.#arrival !== null) lane.arrivals.exit(this.#arrival);
+    if (socket instanceof ClientSocket) socket.taker = null;
     socket.off('data', this.#onData);
     socket.off('end', this.#onEnd);
     socket.off('error', this.#onClose);
@@ -419,7 +437,7 @@ export class ClientConnection implements Asker {
       connection.begun = begun;
       socket.once('close', () => lane.neverGoneOnWith(connection));
     }
-    const bytes = [this.#chunk, ...this.#pieces];
+    const bytes = this.#bytes();
     if (this.#held !== null) bytes.push(this.#held);
     const back = bytes.length === 1 ? (bytes[0] as Buffer) : Buffer.concat(bytes);
     // What was kept already is still in memory until `node:http` has done with the request.

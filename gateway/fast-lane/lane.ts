@@ -1,5 +1,4 @@
 import type { Server } from 'node:http';
-import type { Socket } from 'node:net';
 import type { ProblemCode } from '../../shared/problems.ts';
 import type { Decision } from '../decision/decision.ts';
 import { type Conversation, replay } from '../links/replay.ts';
@@ -8,6 +7,7 @@ import type { Arrivals } from '../listener/arrivals.ts';
 import type { Begun } from '../listener/begun.ts';
 import type { Arrival, Connection } from '../listener/exchange.ts';
 import { readTheRest } from '../listener/headers.ts';
+import { beforeReaders } from '../listener/listener.ts';
 import type { RefusedBecause } from '../request.ts';
 import type { Route } from '../routes/routes.ts';
 import type { Target } from '../upstream/upstream-group.ts';
@@ -105,14 +105,9 @@ export class Lane {
 
   /** Takes the connections that a server accepts from now on. What is not for the lane goes to who took them before. */
   takeFrom(server: Server): void {
-    const listeners = server.listeners('connection');
-    const next = (socket: Socket) => {
-      for (const listener of listeners) listener.call(server, socket);
-    };
-    server.removeAllListeners('connection');
-    server.on('connection', (socket: Socket) =>
-      this.links.watched.add(new ClientConnection(this, socket, next)),
-    );
+    beforeReaders(server, (socket, next) => {
+      this.links.watched.add(new ClientConnection(this, socket, next));
+    });
   }
 
   forget(connection: ClientConnection): void {

@@ -9,8 +9,10 @@ export type PlainRequest = {
   target: string;
   /** Lines that go on to the upstream are left in it as they came. */
   head: RequestHead;
-  /** The body, as far as it is here; `null` when there is none. */
-  body: Buffer | null;
+  /** What it was read from, up to the size of a head, as latin1. */
+  text: string;
+  /** Where the body begins. */
+  bodyAt: number;
   /** Bytes of the whole body. */
   bodyLength: number;
   /** Bytes of it that are still to come. */
@@ -84,48 +86,49 @@ class RequestLines implements LineReader {
 const LINES = new RequestLines();
 
 /**
- * Reads a chunk that has to hold exactly one request, its head and as much of its body as is here. `unfinished`: it may be
- * the beginning of one, at least the whole request line, and has to be read again with what comes after it.
+ * Reads the first so many bytes of a buffer, which have to be exactly one request, its head and as much of its body as is here.
+ * `unfinished`: they may be the beginning of one, at least the whole request line, and have to be read again with what comes
+ * after them.
  */
-export function readPlainRequest(chunk: Buffer): PlainRequest | NotPlain | 'unfinished' {
-  const text = chunk.toString('latin1', 0, Math.min(chunk.length, MAX_HEAD));
+export function readPlainRequest(bytes: Buffer, length: number): PlainRequest | NotPlain | 'unfinished' {
+  const text = bytes.toString('latin1', 0, Math.min(length, MAX_HEAD));
   const method = methodOf(text);
   if (method === null) return text.includes('\r\n') ? 'unusual' : 'incomplete';
   // Origin-form (RFC 9112 section 3.2.1).
   const path = method.length + 1;
-  const pathEnd = chunk[path] === SLASH ? endOf(chunk, path, TARGET) : path;
+  const pathEnd = bytes[path] === SLASH ? endOf(bytes, path, TARGET) : path;
   if (pathEnd === path || !text.startsWith(VERSION, pathEnd))
     return text.includes('\r\n') ? 'unusual' : 'incomplete';
   const first = pathEnd + VERSION.length;
   const end = text.indexOf('\r\n\r\n', first - 2);
   if (end < 0) {
-    if (chunk.length >= MAX_HEAD) return 'unusual';
-    return mayBecomeHead(chunk, text, first) ? 'unfinished' : 'incomplete';
+    if (length >= MAX_HEAD) return 'unusual';
+    return mayBecomeHead(bytes, text, first) ? 'unfinished' : 'incomplete';
   }
   LINES.reset();
-  const unread = readLines(chunk, text, first, first, OF_INTEREST, LINES);
+  const unread = readLines(bytes, text, first, first, OF_INTEREST, LINES);
   const { contentLength } = LINES;
   if (unread === null || LINES.hosts !== 1) return 'unusual';
   const bodyLength = Math.max(contentLength, 0);
-  const whole = end + 4 + bodyLength;
+  const bodyAt = end + 4;
+  const whole = bodyAt + bodyLength;
   // A body where none is expected has no meaning that every upstream agrees on (RFC 9110 section 9.3.1).
   if (bodyLength > 0 && (method === 'GET' || method === 'DELETE')) return 'unusual';
-  if (chunk.length > whole) return 'pipelined';
-  const missing = whole - chunk.length;
+  if (length > whole) return 'pipelined';
+  const missing = whole - length;
   if (missing > 0 && whole > MAX_GATHERED) return 'incomplete';
-  const body = bodyLength > 0 ? chunk.subarray(end + 4) : null;
   const head = HEAD_READER.end(unread);
-  return { method, target: text.slice(path, pathEnd), head, body, bodyLength, missing };
+  return { method, target: text.slice(path, pathEnd), head, text, bodyAt, bodyLength, missing };
 }
 
 /** Whether this is the beginning of a plain head, as far as can be told. */
-function mayBecomeHead(chunk: Buffer, text: string, first: number): boolean {
+function mayBecomeHead(bytes: Buffer, text: string, first: number): boolean {
   const whole = Math.max(first, text.lastIndexOf('\r\n') + 2);
   if (!BEGUN_LINE.test(text.slice(whole))) return false;
   if (whole === first) return true;
   LINES.reset();
   return (
-    readLines(Buffer.concat([chunk.subarray(0, whole), CRLF]), text, first, first, OF_INTEREST, LINES) !==
+    readLines(Buffer.concat([bytes.subarray(0, whole), CRLF]), text, first, first, OF_INTEREST, LINES) !==
     null
   );
 }

@@ -86,12 +86,23 @@ export function connectionOptions({ idleMs }: ListenerLimits): ConnectionOptions
 
 /** Has the connections of a listener counted before anybody reads them. To be called when all who do are there. */
 export function countConnections(server: Server, connections: Pick<Connections, 'open'>): void {
-  const readers = server.listeners('connection');
-  server.removeAllListeners('connection');
-  server.on('connection', (socket: Socket) => {
+  beforeReaders(server, (socket, next) => {
     if (connections.open(socket) === null) turnAway(socket);
-    else for (const reader of readers) reader.call(server, socket);
+    else next(socket);
   });
+}
+
+/** Gives somebody the connections of a listener before those get them who do now, which are `next`. */
+export function beforeReaders(
+  server: Server,
+  first: (socket: Socket, next: (socket: Socket) => void) => void,
+): void {
+  const readers = server.listeners('connection');
+  const next = (socket: Socket) => {
+    for (const reader of readers) reader.call(server, socket);
+  };
+  server.removeAllListeners('connection');
+  server.on('connection', (socket: Socket) => first(socket, next));
 }
 
 /** One connection too many. What it sends is taken for a moment, so that it gets to read why. */
