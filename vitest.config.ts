@@ -5,8 +5,8 @@ import { defineConfig } from 'vitest/config';
 import { LongestFirst } from './test/longest-first.ts';
 import { SummaryReporter } from './test/summary-reporter.ts';
 
-/** Tests of what a proxy meets run a second time, with the fast lane on, but for these, which see to that themselves. */
-const IN_BOTH_MODES = [
+/** Tests of what a proxy meets run a second time, with the fast lane on, but for these, which set it themselves. */
+const SETTING_THE_LANE = [
   'answered-requests-are-let-go',
   'cors',
   'many-at-once',
@@ -101,7 +101,7 @@ export default defineConfig({
         test: {
           name: 'fast lane',
           include: ['gateway/situations/*.test.ts'],
-          exclude: IN_BOTH_MODES.map((name) => `gateway/situations/${name}.test.ts`),
+          exclude: SETTING_THE_LANE.map((name) => `gateway/situations/${name}.test.ts`),
           env: { TEST_FAST_LANE: 'on' },
         },
       },

@@ -1,7 +1,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { freePort } from '../scripts/free-port.ts';
-import { newKeystoreUrl, openTestKeystore, SERVER_SECRET, temporaryFolder } from './keystores.ts';
+import { newKeystoreUrl, openTestKeystore, SERVER_SECRET, TEST_KEY, temporaryFolder } from './keystores.ts';
 import { type RunningProgram, startProgramUntil } from './processes.ts';
 
 /** A gateway in a process of its own, so that its memory is its own, and a key of a plan without limits. */
@@ -13,14 +13,7 @@ export async function startGatewayProgram(
   const plansFile = join(temporaryFolder(), 'plans.yaml');
   writeFileSync(plansFile, 'plans: { open: { name: Open } }');
   const keystore = await openTestKeystore({ url: keystoreUrl });
-  const { plaintext: key } = await keystore.createKey({
-    mode: 'test',
-    prefix: 'tg',
-    planId: 'open',
-    name: null,
-    expiresAt: null,
-    actor: 'test',
-  });
+  const { plaintext: key } = await keystore.createKey(TEST_KEY);
   await keystore.close();
   const port = await freePort();
   const program = await startProgramUntil(/gateway listens/, 'gateway/main.ts', {

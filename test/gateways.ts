@@ -7,7 +7,7 @@ import type { Keystore, PaymentSnapshot, SubscriptionSnapshot } from '../keystor
 import { loadConfig } from '../shared/config.ts';
 import { createLogger } from '../shared/log.ts';
 import { purchase, SESSION, subscription } from './keystore-fixtures.ts';
-import { newKeystoreUrl, openTestKeystore, SERVER_SECRET, temporaryFolder } from './keystores.ts';
+import { newKeystoreUrl, openTestKeystore, SERVER_SECRET, TEST_KEY, temporaryFolder } from './keystores.ts';
 
 /** Plans with limits that a test reaches quickly, and one without any. */
 export const TEST_PLANS = `plans:
@@ -125,14 +125,7 @@ export async function startTestGateway(
     keystoreUrl,
     lines,
     async key(planId = 'open', { expiresAt } = {}) {
-      return keystore.createKey({
-        mode: 'test',
-        prefix: 'tg',
-        planId,
-        name: null,
-        expiresAt: expiresAt ?? null,
-        actor: 'test',
-      });
+      return keystore.createKey({ ...TEST_KEY, planId, expiresAt: expiresAt ?? null });
     },
     get: (path, key, init = {}) =>
       fetch(gateway.url + path, {

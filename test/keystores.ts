@@ -7,6 +7,16 @@ import { newPostgresUrl } from './services.ts';
 
 export const SERVER_SECRET = 'c2VydmVyIHNlY3JldCBvZiB0aGUgdGVzdHMgb25seQ==';
 
+/** What a key is made with where nothing about it matters: of the plan without limits, with nobody who bought it. */
+export const TEST_KEY = {
+  mode: 'test',
+  prefix: 'tg',
+  planId: 'open',
+  name: null,
+  expiresAt: null,
+  actor: 'test',
+} as const;
+
 /** A fresh folder under the system's temporary one. */
 export function temporaryFolder(): string {
   return mkdtempSync(join(tmpdir(), 'tollgate-test-'));

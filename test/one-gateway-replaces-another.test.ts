@@ -4,7 +4,7 @@ import { type AddressInfo, connect, createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, expect, it, vi } from 'vitest';
 import { closeAll, closeLater, startUpstream, TEST_PLANS } from './gateways.ts';
-import { newKeystoreUrl, openTestKeystore, SERVER_SECRET, temporaryFolder } from './keystores.ts';
+import { newKeystoreUrl, openTestKeystore, SERVER_SECRET, TEST_KEY, temporaryFolder } from './keystores.ts';
 import { type RunningProgram, startProgramUntil } from './processes.ts';
 
 afterEach(closeAll);
@@ -54,14 +54,7 @@ it('clients that send without pause notice nothing', async () => {
   writeFileSync(plansFile, TEST_PLANS);
   const url = newKeystoreUrl();
   const keystore = closeLater(await openTestKeystore({ url }));
-  const { plaintext, id } = await keystore.createKey({
-    mode: 'test',
-    prefix: 'tg',
-    planId: 'open',
-    name: null,
-    expiresAt: null,
-    actor: 'test',
-  });
+  const { plaintext, id } = await keystore.createKey(TEST_KEY);
   const instances: (RunningProgram & { port: number })[] = [];
   const start = async () => {
     const program = await startProgramUntil(/listens at/, 'gateway/main.ts', {

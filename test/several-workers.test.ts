@@ -8,7 +8,7 @@ import { afterEach, describe, expect, it, onTestFailed } from 'vitest';
 import { WebSocket, WebSocketServer } from 'ws';
 import { freePort } from '../scripts/free-port.ts';
 import { closeAll, closeLater, startUpstream, TEST_PLANS } from './gateways.ts';
-import { newKeystoreUrl, openTestKeystore, SERVER_SECRET, temporaryFolder } from './keystores.ts';
+import { newKeystoreUrl, openTestKeystore, SERVER_SECRET, TEST_KEY, temporaryFolder } from './keystores.ts';
 import { runProgram, startProgramUntil } from './processes.ts';
 import { needsRedis, startRedis } from './redis-servers.ts';
 import { eventually } from './servers.ts';
@@ -70,8 +70,7 @@ async function startWorkers(env: Record<string, string> = {}) {
       const address = new URL(`/why?key_id=${keyId}`, metricsUrl);
       return (await fetch(address, { headers: { Connection: 'close' } })).json();
     },
-    key: (planId: string) =>
-      keystore.createKey({ mode: 'test', prefix: 'tg', planId, name: null, expiresAt: null, actor: 'test' }),
+    key: (planId: string) => keystore.createKey({ ...TEST_KEY, planId }),
     async metrics(): Promise<string> {
       const answer = await fetch(metricsUrl, {
         headers: { Connection: 'close' },

@@ -5,7 +5,7 @@ import { encodeBase62 } from '../../shared/base62.ts';
 import { mintKey, parseKey } from '../../shared/keys.ts';
 import { sqlitePath } from '../../shared/keystore-url.ts';
 import { boughtKey, closeAll, closeLater, startTestGateway, startUpstream } from '../../test/gateways.ts';
-import { newKeystoreUrl, openTestKeystore } from '../../test/keystores.ts';
+import { newKeystoreUrl, openTestKeystore, TEST_KEY } from '../../test/keystores.ts';
 import { HashQueue } from '../decision/hash-queue.ts';
 
 afterEach(closeAll);
@@ -70,14 +70,7 @@ describe('who gets in', () => {
 
   it('not a key that lies in the keystore of the other mode', async () => {
     const gateway = await startTestGateway();
-    const live = await gateway.keystore.createKey({
-      mode: 'live',
-      prefix: 'tg',
-      planId: 'open',
-      name: null,
-      expiresAt: null,
-      actor: 't',
-    });
+    const live = await gateway.keystore.createKey({ ...TEST_KEY, mode: 'live' });
     expect((await gateway.get('/', live.plaintext)).status, 'not bound yet').toBe(200);
     await gateway.keystore.bindMode('test');
     const { plaintext } = await gateway.key();
@@ -181,14 +174,7 @@ describe('a change made elsewhere', () => {
     const billing = closeLater(await openTestKeystore({ url: gateway.keystoreUrl }));
     const unknown = mintKey('tg', 'test');
     expect((await gateway.get('/', unknown.plaintext)).status).toBe(401);
-    const made = await billing.createKey({
-      mode: 'test',
-      prefix: 'tg',
-      planId: 'open',
-      name: null,
-      expiresAt: null,
-      actor: 't',
-    });
+    const made = await billing.createKey(TEST_KEY);
     expect((await gateway.get('/', made.plaintext)).status).toBe(200);
   });
 
@@ -295,14 +281,7 @@ describe('verifying', () => {
       url: keystoreUrl,
       keyHash: { memoryKib: 1024, passes: 1, lanes: 1 },
     });
-    const made = await before.createKey({
-      mode: 'test',
-      prefix: 'tg',
-      planId: 'open',
-      name: null,
-      expiresAt: null,
-      actor: 't',
-    });
+    const made = await before.createKey(TEST_KEY);
     await before.close();
     const gateway = await startTestGateway({ keystoreUrl });
     expect((await gateway.get('/', made.plaintext)).status).toBe(200);

@@ -6,7 +6,7 @@ import { afterEach, describe, expect, it, vi } from 'vitest';
 import { mintKey, parseKey } from '../../shared/keys.ts';
 import { sqlitePath } from '../../shared/keystore-url.ts';
 import { closeAll, closeLater, sendRaw, startTestGateway, startUpstream } from '../../test/gateways.ts';
-import { newKeystoreUrl, openTestKeystore, SERVER_SECRET } from '../../test/keystores.ts';
+import { newKeystoreUrl, openTestKeystore, SERVER_SECRET, TEST_KEY } from '../../test/keystores.ts';
 
 afterEach(closeAll);
 
@@ -178,14 +178,7 @@ describe('npm run gateway', () => {
   it('starts with the demo API, answers, and stops within two seconds', async () => {
     const url = newKeystoreUrl();
     const keystore = await openTestKeystore({ url });
-    const { plaintext } = await keystore.createKey({
-      mode: 'test',
-      prefix: 'tg',
-      planId: 'pro',
-      name: null,
-      expiresAt: null,
-      actor: 't',
-    });
+    const { plaintext } = await keystore.createKey({ ...TEST_KEY, planId: 'pro' });
     await keystore.close();
     const { child, output } = run({ KEYSTORE_URL: url, GATEWAY_PORT: '0', INTERNAL_PORT: '0' });
     await vi.waitFor(() => expect(output.text).toMatch(/listens at .*built-in demo API/));
