@@ -64,7 +64,7 @@ export function createDecide(options: Options): Decide {
     if (credential.kind === 'none') return refused('missing_key');
     if (credential.kind === 'conflict') return refused('conflicting_credentials');
     if (credential.kind === 'known') return judge(credential.key, ask, how);
-    const key = identify.identify(credential.text, address ?? '');
+    const key = identify.identify(credential.text, address ?? '', ask.now);
     return key instanceof Promise ? key.then((found) => judge(found, ask, how)) : judge(key, ask, how);
   };
 

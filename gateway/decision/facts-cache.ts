@@ -99,10 +99,9 @@ export class FactsCache {
   }
 
   /** Whether what is known of a key may be relied on now. Looks nothing up, as long as the key is used now and then. */
-  isGood(key: Key): boolean {
+  isGood(key: Key, now = this.#now()): boolean {
     if (key.over) return false;
     if (key.turn !== this.#entries.turns && this.find(key.id) !== key) return false;
-    const now = this.#now();
     if (!this.#keystore.changes.healthy && now - key.readAt > UNFED_MS) {
       if (now >= this.#awayUntil || !this.isInGrace(now)) return false;
       this.stale++;

@@ -79,12 +79,13 @@ export class Identify {
    * The facts of the key that was presented, or why there are none. A promise only when something has to be waited for.
    *
    * @param address the client's, which pays for wrong keys
+   * @param now milliseconds since the epoch
    */
-  identify(presented: string, address: string): Key | Refused | Promise<Key | Refused> {
+  identify(presented: string, address: string, now: number): Key | Refused | Promise<Key | Refused> {
     const digest = presented.length <= MAX_PRESENTED ? hash('sha256', presented, 'latin1') : '';
     const known = digest === '' ? undefined : this.#verified.get(digest);
     if (known !== undefined) {
-      const facts = this.#factsOf(known);
+      const facts = this.#factsOf(known, now);
       if (facts !== undefined && facts.tag === known.tag && known.noted) {
         this.hits++;
         return facts;
@@ -101,10 +102,10 @@ export class Identify {
   }
 
   /** The facts of a key that was verified, if they are at hand and may be relied on now. */
-  #factsOf(verified: Verified): Key | undefined {
+  #factsOf(verified: Verified, now?: number): Key | undefined {
     const { facts } = this.#options;
     verified.known ??= facts.find(verified.id) ?? null;
-    if (verified.known !== null && facts.isGood(verified.known)) return verified.known;
+    if (verified.known !== null && facts.isGood(verified.known, now)) return verified.known;
     verified.known = null;
     return undefined;
   }

@@ -1,4 +1,4 @@
-import { endOf, TARGET } from '../links/characters.ts';
+import { endOf, plainNumber, TARGET } from '../links/characters.ts';
 import { type LineReader, readLines, type Verdict } from '../links/header-lines.ts';
 import { HeaderNames } from '../listener/header-names.ts';
 import { ENDS_HERE, endsHere, HEAD_READER, type RequestHead } from '../listener/headers.ts';
@@ -36,7 +36,7 @@ const VERSION = ' HTTP/1.1\r\n';
 const BEGUN_LINE = /^(?:\r|[\w!#$%&'*+\-.^`|~]+(?::(?: (?:[!-~][!-~ ]*\r?)?)?)?)?$/;
 const CRLF = Buffer.from('\r\n', 'latin1');
 const HOST = /^[A-Za-z\d](?:[A-Za-z\d.-]{0,253}[A-Za-z\d])?(?::\d{1,5})?$/;
-const LENGTH = /^(?:0|[1-9]\d{0,8})$/;
+const LENGTH_DIGITS = 9;
 
 /** They change what the message or the connection is, or are not plain text. */
 const NOT_FOR_THE_LANE = [
@@ -55,6 +55,8 @@ const OF_INTEREST = new HeaderNames([...ENDS_HERE, ...NOT_FOR_THE_LANE], 'x');
 class RequestLines implements LineReader {
   hosts = 0;
   contentLength = -1;
+  /** The last one that was plain. A text of its own: a part of a request's keeps all of that in memory, with the key. */
+  #host = '';
 
   reset(): void {
     HEAD_READER.begin();
@@ -62,22 +64,32 @@ class RequestLines implements LineReader {
     this.contentLength = -1;
   }
 
-  onLine(lower: string, name: string, value: string): Verdict {
-    switch (lower) {
-      case 'host':
-        if (++this.hosts > 1 || !HOST.test(value)) return 'not_plain';
+  onLine(name: string, value: string): Verdict {
+    switch (name) {
+      case 'x-api-key':
+      case 'authorization':
         break;
+      case 'host':
+        if (++this.hosts > 1) return 'not_plain';
+        if (value !== this.#host) {
+          if (!HOST.test(value)) return 'not_plain';
+          this.#host = Buffer.from(value, 'latin1').toString('latin1');
+        }
+        HEAD_READER.line(name, name, this.#host);
+        return 'taken';
       case 'connection':
         return value.toLowerCase() === 'keep-alive' ? 'taken' : 'not_plain';
       case 'content-length':
-        if (this.contentLength >= 0 || !LENGTH.test(value)) return 'not_plain';
-        this.contentLength = Number(value);
+        if (this.contentLength >= 0) return 'not_plain';
+        this.contentLength = plainNumber(value, LENGTH_DIGITS);
+        if (this.contentLength < 0) return 'not_plain';
         break;
       default:
-        if (NOT_FOR_THE_LANE.includes(lower)) return 'not_plain';
-        if (!endsHere(lower)) return 'stays';
+        if (NOT_FOR_THE_LANE.includes(name)) return 'not_plain';
+        if (!endsHere(name)) return 'stays';
     }
-    HEAD_READER.line(lower, name, value);
+    // How a name was spelt matters only with what goes on, and none of these does.
+    HEAD_READER.line(name, name, value);
     return 'taken';
   }
 }

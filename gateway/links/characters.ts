@@ -25,6 +25,21 @@ are(NAME, `${ALPHANUMERIC}!#$%&'*+-.^\`|~`);
 // RFC 3986 section 3.3 and 3.4: what a path and a query are made of.
 are(TARGET, `${ALPHANUMERIC}_-.~!$&'()*+,;=:@%/?`);
 
+const ZERO = 48;
+
+/** A whole number of so many digits at the most, written in the one way there is; -1: it is none. */
+export function plainNumber(text: string, digits: number): number {
+  const { length } = text;
+  if (length === 0 || length > digits || (length > 1 && text.charCodeAt(0) === ZERO)) return -1;
+  let number = 0;
+  for (let i = 0; i < length; i++) {
+    const digit = text.charCodeAt(i) - ZERO;
+    if (!(digit >= 0 && digit <= 9)) return -1;
+    number = number * 10 + digit;
+  }
+  return number;
+}
+
 /** Where characters of a kind end. @param at where they begin */
 export function endOf(bytes: Uint8Array, at: number, kind: number): number {
   let end = at;

@@ -6,8 +6,8 @@ export type Verdict = 'stays' | 'taken' | 'not_plain';
 
 /** Says what becomes of lines of interest, and reads what they say. */
 export type LineReader = {
-  /** @param lower the name in lower case */
-  onLine(lower: string, name: string, value: string): Verdict;
+  /** @param name in lower case */
+  onLine(name: string, value: string): Verdict;
 };
 
 const COLON = 58;
@@ -45,9 +45,9 @@ export function readLines(
     if (end === value || bytes[value] === 0x20 || bytes[end - 1] === 0x20) return null;
     if (++lines > MAX_LINES) return null;
     at = end + 2;
-    if (!names.mayHave(colon - name, bytes[name] as number)) continue;
-    const spelt = text.slice(name, colon);
-    const verdict = reader.onLine(spelt.toLowerCase(), spelt, text.slice(value, end));
+    const lower = names.nameAt(bytes, text, name, colon);
+    if (lower === null) continue;
+    const verdict = reader.onLine(lower, text.slice(value, end));
     if (verdict === 'not_plain') return null;
     if (verdict === 'stays') continue;
     if (begin < name) staying += text.slice(begin, name);

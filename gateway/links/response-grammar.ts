@@ -1,6 +1,6 @@
 import { NOT_FROM_UPSTREAM } from '../answers/client-headers.ts';
 import { HeaderNames } from '../listener/header-names.ts';
-import { CR, endOf, LF, SPACE, VISIBLE } from './characters.ts';
+import { CR, endOf, LF, plainNumber, SPACE, VISIBLE } from './characters.ts';
 import { type LineReader, readLines, type Verdict } from './header-lines.ts';
 
 /** The head of an answer that is understood completely here. */
@@ -24,7 +24,8 @@ const STATUS = VERSION.length;
 const REASON = STATUS + 4;
 const ZERO = 48;
 const BLANK = 32;
-const LENGTH = /^(?:0|[1-9]\d{0,14})$/;
+/** Digits of a length: what a number holds exactly. */
+const LENGTH_DIGITS = 15;
 
 /** Less than the 5 s that common servers keep an idle connection: whoever closes first loses no request to the race. */
 const KEEP_MS = 4000;
@@ -51,12 +52,12 @@ class ResponseLines implements LineReader {
     this.closes = false;
   }
 
-  onLine(lower: string, _name: string, value: string): Verdict {
-    switch (lower) {
+  onLine(name: string, value: string): Verdict {
+    switch (name) {
       case 'content-length':
-        if (this.length >= 0 || !LENGTH.test(value)) return 'not_plain';
-        this.length = Number(value);
-        return 'stays';
+        if (this.length >= 0) return 'not_plain';
+        this.length = plainNumber(value, LENGTH_DIGITS);
+        return this.length < 0 ? 'not_plain' : 'stays';
       case 'date':
         this.dated = true;
         return 'stays';
@@ -73,8 +74,8 @@ class ResponseLines implements LineReader {
         return 'taken';
       }
     }
-    if (NOT_PLAIN.includes(lower)) return 'not_plain';
-    return NOT_FROM_UPSTREAM.has(lower) ? 'taken' : 'stays';
+    if (NOT_PLAIN.includes(name)) return 'not_plain';
+    return NOT_FROM_UPSTREAM.has(name) ? 'taken' : 'stays';
   }
 }
 
