@@ -3,6 +3,7 @@ import { isPostgres, sqlitePath } from '../shared/keystore-url.ts';
 import type { FeedSource } from './change-feed.ts';
 import type { Schema } from './schema.ts';
 import { openSqlite } from './sqlite.ts';
+import type { AddUsage } from './usage-ledger.ts';
 
 /** A database behind the keystore, with what differs from one kind to the next. */
 export type OpenDatabase = {
@@ -11,6 +12,8 @@ export type OpenDatabase = {
   db: Kysely<Schema>;
   /** The same for writes that may take the disk's time: nothing else in this process waits for them. */
   writer: Kysely<Schema>;
+  /** Adds usage to the ledger, all of it or nothing, with as little of it as can be in the way of this process. */
+  addUsage: AddUsage;
   feed: FeedSource;
   /** Rows `key` and `value` of a JSON object, as a table in parentheses. */
   entriesOf(json: string): RawBuilder<unknown>;

@@ -7,6 +7,7 @@ import { migrate } from './migrate.ts';
 import { POSTGRES_SQL } from './migrations.ts';
 import { openPool } from './postgres-pool.ts';
 import type { Schema } from './schema.ts';
+import { addUsage } from './usage-ledger.ts';
 
 /** How long a statement may take, milliseconds. Those here take a few. */
 const LIMIT_MS = 10_000;
@@ -43,10 +44,22 @@ export async function openPostgres(url: string): Promise<OpenDatabase> {
     },
   });
   const lock = crc32(schema) | 0;
+  const dialect: Pick<OpenDatabase, 'entriesOf' | 'valuesOf' | 'enter'> = {
+    entriesOf: (json) => sql`json_each_text(${json}::json)`,
+    valuesOf: (json) => sql`(select value from json_array_elements_text(${json}::json))`,
+    async enter(trx: Transaction<Schema>, how) {
+      await (how === 'alone'
+        ? sql`select pg_advisory_xact_lock(${OURS}::int, ${lock}::int)`
+        : sql`select pg_advisory_xact_lock_shared(${OURS}::int, ${lock}::int)`
+      ).execute(trx);
+    },
+  };
   return {
+    ...dialect,
     name,
     db,
     writer: db,
+    addUsage: (usage) => addUsage({ ...dialect, writer: db }, usage),
     feed: {
       db: feedDb,
       pollMs: FEED_POLL_MS,
@@ -55,14 +68,6 @@ export async function openPostgres(url: string): Promise<OpenDatabase> {
       onNotice(listener) {
         wake = listener;
       },
-    },
-    entriesOf: (json) => sql`json_each_text(${json}::json)`,
-    valuesOf: (json) => sql`(select value from json_array_elements_text(${json}::json))`,
-    async enter(trx: Transaction<Schema>, how) {
-      await (how === 'alone'
-        ? sql`select pg_advisory_xact_lock(${OURS}::int, ${lock}::int)`
-        : sql`select pg_advisory_xact_lock_shared(${OURS}::int, ${lock}::int)`
-      ).execute(trx);
     },
     async announce(trx: Transaction<Schema>) {
       await sql`select pg_notify(${notices}, '')`.execute(trx);

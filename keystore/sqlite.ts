@@ -1,27 +1,14 @@
 import { closeSync, mkdirSync, openSync } from 'node:fs';
 import { dirname } from 'node:path';
 import Database from 'better-sqlite3';
-import {
-  type DatabaseConnection,
-  type DatabaseIntrospector,
-  type Dialect,
-  type DialectAdapter,
-  type Driver,
-  Kysely,
-  CompiledQuery as Query,
-  type QueryCompiler,
-  SqliteAdapter,
-  SqliteIntrospector,
-  SqliteQueryCompiler,
-  sql,
-  type TransactionSettings,
-} from 'kysely';
+import { Kysely } from 'kysely';
 import type { OpenDatabase } from './database.ts';
 import { KeystoreError, KeystoreOpenError } from './errors.ts';
 import { migrate } from './migrate.ts';
 import { SQLITE_SQL } from './migrations.ts';
 import type { Schema } from './schema.ts';
 import { OPEN_BUSY_MS, SqliteConnection, setUp } from './sqlite-connection.ts';
+import { ImmediateSqliteDialect, SQLITE } from './sqlite-dialect.ts';
 import { ThreadConnection } from './thread-connection.ts';
 
 /** "TLGT": marks a SQLite file as a Tollgate keystore (`PRAGMA application_id`). */
@@ -44,11 +31,13 @@ export async function openSqlite(path: string): Promise<OpenDatabase> {
     await migrate(db, { name: path, sql: SQLITE_SQL });
     // SQLite would wait by blocking the whole process; who writes here waits awake and tries again.
     raw.pragma('busy_timeout = 0');
+    const thread = new ThreadConnection(path);
     let seen = dataVersion(raw);
     return {
+      ...SQLITE,
       name: path,
       db,
-      writer: new Kysely<Schema>({ dialect: new ImmediateSqliteDialect(new ThreadConnection(path)) }),
+      writer: new Kysely<Schema>({ dialect: new ImmediateSqliteDialect(thread) }),
       feed: {
         db,
         pollMs: POLL_MS,
@@ -60,10 +49,7 @@ export async function openSqlite(path: string): Promise<OpenDatabase> {
         },
         onNotice() {},
       },
-      entriesOf: (json) => sql`(select key, value from json_each(${json}))`,
-      valuesOf: (json) => sql`(select value from json_each(${json}))`,
-      // "begin immediate" has the file's only write lock already, and its data version tells of the rest.
-      async enter() {},
+      addUsage: (usage) => thread.addUsage(usage),
       async announce() {},
       async renumber() {},
     };
@@ -124,79 +110,4 @@ function openError(path: string, error: unknown): KeystoreOpenError {
 /** A number that changes whenever another connection commits to the file (SQLite, "PRAGMA data_version"). */
 function dataVersion(raw: Database.Database): number {
   return raw.pragma('data_version', { simple: true }) as number;
-}
-
-/**
- * Kysely's SQLite dialect with what several processes on one file need: transactions that take the write lock at their
- * start (a later upgrade fails at once instead of waiting), migrations inside a transaction, errors of one kind.
- */
-class ImmediateSqliteDialect implements Dialect {
-  readonly #connection: ClosableConnection;
-
-  constructor(connection: ClosableConnection) {
-    this.#connection = connection;
-  }
-
-  createDriver(): Driver {
-    return new ImmediateSqliteDriver(this.#connection);
-  }
-
-  createQueryCompiler(): QueryCompiler {
-    return new SqliteQueryCompiler();
-  }
-
-  createAdapter(): DialectAdapter {
-    return new TransactionalSqliteAdapter();
-  }
-
-  createIntrospector(db: Kysely<unknown>): DatabaseIntrospector {
-    return new SqliteIntrospector(db);
-  }
-}
-
-type ClosableConnection = DatabaseConnection & { close(): Promise<void> };
-
-class TransactionalSqliteAdapter extends SqliteAdapter {
-  override get supportsTransactionalDdl(): boolean {
-    return true;
-  }
-}
-
-/** All on one connection: Kysely gives it to one transaction at a time. */
-class ImmediateSqliteDriver implements Driver {
-  readonly #connection: ClosableConnection;
-
-  constructor(connection: ClosableConnection) {
-    this.#connection = connection;
-  }
-
-  async init(): Promise<void> {}
-
-  async acquireConnection(): Promise<DatabaseConnection> {
-    return this.#connection;
-  }
-
-  async releaseConnection(): Promise<void> {}
-
-  async beginTransaction(connection: DatabaseConnection, { accessMode }: TransactionSettings): Promise<void> {
-    // One that only reads sees the file as it is at its first read, and holds up nobody.
-    await connection.executeQuery(Query.raw(accessMode === 'read only' ? 'begin' : 'begin immediate'));
-  }
-
-  async commitTransaction(connection: DatabaseConnection): Promise<void> {
-    await connection.executeQuery(Query.raw('commit'));
-  }
-
-  async rollbackTransaction(connection: DatabaseConnection): Promise<void> {
-    try {
-      await connection.executeQuery(Query.raw('rollback'));
-    } catch (error) {
-      // On a full disk or an I/O error SQLite has rolled back by itself; the first error is the one to report.
-      if (!/no transaction is active/.test((error as Error).message)) throw error;
-    }
-  }
-
-  async destroy(): Promise<void> {
-    await this.#connection.close();
-  }
 }

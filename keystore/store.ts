@@ -54,7 +54,7 @@ export type AuditEntry = By & {
  */
 export async function inOneStep<T>(store: Store, work: (step: Step) => Promise<T>): Promise<T> {
   let keysChanged = false;
-  const result = await inTransaction(store, 'alone', (trx) => {
+  const result = await inTransaction(store, 'alone', store.db, (trx) => {
     // Taken with the lock in hand: whatever another process wrote while this one waited lies before it.
     const now = store.now();
     return work({
@@ -103,10 +103,10 @@ export async function inOneStep<T>(store: Store, work: (step: Step) => Promise<T
  * transaction at the same time where the database lets them, but nobody a step.
  */
 export function inOneStepAside<T>(
-  store: Store,
+  store: Pick<Store, 'writer' | 'enter' | 'now'>,
   work: (step: Pick<Step, 'trx' | 'now'>) => Promise<T>,
 ): Promise<T> {
-  return inTransaction({ ...store, db: store.writer }, 'together', (trx) => work({ trx, now: store.now() }));
+  return inTransaction(store, 'together', store.writer, (trx) => work({ trx, now: store.now() }));
 }
 
 /** How long a write waits for those of other processes, in milliseconds. Writes here take a few milliseconds. */
@@ -124,15 +124,16 @@ const TRIED_AGAIN = new Set(['SQLITE_BUSY', '40P01']);
  * that reads and the change feed go on.
  */
 async function inTransaction<T>(
-  store: Store,
+  { enter }: Pick<Store, 'enter'>,
   how: 'alone' | 'together',
+  db: Store['db'],
   work: (trx: Transaction<Schema>) => Promise<T>,
 ): Promise<T> {
   const begun = performance.now();
   for (;;) {
     try {
-      return await store.db.transaction().execute(async (trx) => {
-        await store.enter(trx, how);
+      return await db.transaction().execute(async (trx) => {
+        await enter(trx, how);
         return work(trx);
       });
     } catch (error) {

@@ -4,14 +4,15 @@ import { Worker } from 'node:worker_threads';
 import type { DatabaseConnection, QueryResult } from 'kysely';
 import { KeystoreError } from './errors.ts';
 import type { Statement } from './sqlite-connection.ts';
+import type { Usage } from './usage-ledger.ts';
 
 /** What the thread is sent, and what it sends back. */
-export type Asked = { id: number; statement: Statement } | 'close';
+export type Asked = { id: number; what: { statement: Statement } | { usage: Usage } } | 'close';
 export type Answer =
-  | { id: number; result: QueryResult<unknown> }
+  | { id: number; result: unknown }
   | { id: number; error: { message: string; code: string } };
 
-type Waiting = { resolve(result: QueryResult<unknown>): void; reject(error: Error): void };
+type Waiting = { resolve(result: unknown): void; reject(error: Error): void };
 
 /** It runs statements, and holds little more than their rows. */
 const LIMITS = { maxOldGenerationSizeMb: 128, maxYoungGenerationSizeMb: 8 };
@@ -32,14 +33,28 @@ export class ThreadConnection implements DatabaseConnection {
 
   /** @throws KeystoreError as `SqliteConnection` has it, or with the code `THREAD_ENDED` */
   executeQuery<Row>({ sql, parameters }: Statement): Promise<QueryResult<Row>> {
+    return this.#ask({ statement: { sql, parameters } });
+  }
+
+  /**
+   * Adds usage to the ledger on the thread, in a transaction of its own: what is asked for there meanwhile does not become a part
+   * of it. To ask for its statements one by one would take this thread three times as long, many times a second.
+   *
+   * @throws KeystoreError as {@link executeQuery} does
+   */
+  addUsage(usage: Usage): Promise<number[]> {
+    return this.#ask({ usage });
+  }
+
+  #ask<Result>(what: Exclude<Asked, 'close'>['what']): Promise<Result> {
     this.#thread ??= this.#start();
     const thread = this.#thread;
     const id = ++this.#asked;
-    return new Promise<QueryResult<Row>>((resolve, reject) => {
+    return new Promise<Result>((resolve, reject) => {
       // A process that only waits for the thread's next message is done; one that waits for an answer is not.
       if (this.#waiting.size === 0) thread.ref();
       this.#waiting.set(id, { resolve: resolve as Waiting['resolve'], reject });
-      thread.postMessage({ id, statement: { sql, parameters } } satisfies Asked);
+      thread.postMessage({ id, what } satisfies Asked);
     });
   }
 

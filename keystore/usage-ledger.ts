@@ -1,4 +1,5 @@
 import { sql } from 'kysely';
+import type { OpenDatabase } from './database.ts';
 import { inOneStepAside, type Step, type Store } from './store.ts';
 
 /** What one key consumed in one hour (hours since the epoch, UTC). */
@@ -43,19 +44,58 @@ export async function recordUsage<Row extends UsageRow>(
   rows: UsageBatch<Row>,
   onWritten: (row: Row, totalRequests: number) => void,
 ): Promise<void> {
+  const usage: Usage = {
+    batchId: rows.batchId ?? null,
+    at: store.now(),
+    keyIds: rows.map(({ keyId }) => keyId),
+    hours: rows.map(({ hour }) => hour),
+    requests: rows.map(({ requests }) => requests),
+    refused: rows.map(({ refused }) => refused),
+  };
+  const totals = await store.addUsage(usage);
+  for (const [i, row] of rows.entries()) onWritten(row, totals[i] as number);
+}
+
+/** The rows of a batch, column by column: it is sent to another thread where there is one, and rows take several times as long. */
+export type Usage = {
+  batchId: string | null;
+  /** Milliseconds since the epoch. */
+  at: number;
+  keyIds: readonly string[];
+  hours: readonly number[];
+  requests: readonly number[];
+  refused: readonly number[];
+};
+
+/** Adds usage, all of it or nothing. Resolves to the total of each row's key in its hour, once it is committed. */
+export type AddUsage = (usage: Usage) => Promise<number[]>;
+
+/** The database as the ledger is written with it. */
+type Ledger = Pick<OpenDatabase, 'writer' | 'enter' | 'entriesOf' | 'valuesOf'>;
+
+/** Adds usage in a transaction of this process, or of this thread. */
+export async function addUsage(ledger: Ledger, usage: Usage): Promise<number[]> {
+  const { batchId, at, keyIds, hours, requests, refused } = usage;
+  const rows = keyIds.map((keyId, i) => ({
+    i,
+    keyId,
+    hour: hours[i] as number,
+    requests: requests[i] as number,
+    refused: refused[i] as number,
+  }));
   // In the same order everywhere: two processes that wrote the same rows in different orders would wait for each other.
-  const ordered = rows.toSorted((a, b) => a.hour - b.hour || (a.keyId < b.keyId ? -1 : 1));
-  const byHour = [...Map.groupBy(ordered, ({ hour }) => hour)];
-  const totals = await inOneStepAside(store, async (step) => {
-    const isNew = rows.batchId === undefined || (await noteBatch(store, step, rows.batchId));
-    const ofHours: number[][] = [];
-    for (const [hour, ofHour] of byHour)
-      ofHours.push(await (isNew ? add : totalsOf)(store, step.trx, hour, ofHour));
-    return ofHours;
+  rows.sort((a, b) => a.hour - b.hour || (a.keyId < b.keyId ? -1 : 1));
+  const byHour = [...Map.groupBy(rows, ({ hour }) => hour)];
+  return inOneStepAside({ ...ledger, now: () => at }, async (step) => {
+    const isNew = batchId === null || (await noteBatch(ledger, step, batchId));
+    // Without holes: a list that began as empty places takes several times as long to send to another thread.
+    const totals = requests.slice();
+    for (const [hour, ofHour] of byHour) {
+      const ofKeys = await (isNew ? add : totalsOf)(ledger, step.trx, hour, ofHour);
+      for (const [at, row] of ofHour.entries()) totals[row.i] = ofKeys[at] ?? row.requests;
+    }
+    return totals;
   });
-  for (const [at, [, ofHour]] of byHour.entries()) {
-    for (const [i, row] of ofHour.entries()) onWritten(row, totals[at]?.[i] ?? row.requests);
-  }
 }
 
 /** What a rotation chain consumed by day (days since the epoch, UTC), from `sinceDay` on; days without any are left out. */
@@ -77,12 +117,12 @@ export async function usageByDay(
   }));
 }
 
-/** The hour in which a process last forgot old batches, by its store. */
-const forgotIn = new WeakMap<Store, number>();
+/** The hour in which a process last forgot old batches, by what it writes with. */
+const forgotIn = new WeakMap<Ledger['writer'], number>();
 
 /** Whether a batch is new: it is noted then. One that another connection is just writing is waited for. */
 async function noteBatch(
-  store: Store,
+  { writer }: Ledger,
   { trx, now }: Pick<Step, 'trx' | 'now'>,
   id: string,
 ): Promise<boolean> {
@@ -92,19 +132,19 @@ async function noteBatch(
     .onConflict((conflict) => conflict.doNothing())
     .executeTakeFirstOrThrow();
   const hour = hourOf(now);
-  if (forgotIn.get(store) !== hour) {
+  if (forgotIn.get(writer) !== hour) {
     await trx
       .deleteFrom('usage_batches')
       .where('at', '<', now - BATCH_KEPT_MS)
       .execute();
-    forgotIn.set(store, hour);
+    forgotIn.set(writer, hour);
   }
   return numInsertedOrUpdatedRows === 1n;
 }
 
 /** What keys consumed in one hour, in the order of the rows. */
 async function totalsOf(
-  { valuesOf }: Store,
+  { valuesOf }: Ledger,
   trx: Step['trx'],
   hour: number,
   rows: readonly UsageRow[],
@@ -122,7 +162,7 @@ async function totalsOf(
 
 /** Adds what keys consumed in one hour. Returns the total of each in that hour, in the order of the rows. */
 async function add(
-  { entriesOf }: Store,
+  { entriesOf }: Ledger,
   trx: Step['trx'],
   hour: number,
   rows: readonly UsageRow[],

@@ -37,9 +37,9 @@ const SHARE = 1 / 40;
  * Rows written at once: few, since on a machine with one core requests wait for them, and other writers do anywhere. Where a
  * write takes its time whatever is in it, as on a slow disk, more of them: none may take more than this part of its time.
  */
-const MIN_BATCH = 50;
+const MIN_BATCH = 100;
 const MAX_BATCH = 250;
-const CROWDED = 1 / 8;
+const CROWDED = 1 / 4;
 /** Later than any write: whether what was written is in the ledger will be known with the next answer. */
 const NOBODY_KNOWS = 2 ** 30;
 
