@@ -1,5 +1,6 @@
+import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { rateLimitHeaders } from './ratelimit-headers.ts';
+import { rateLimitHeaders, rateLimitLines } from './ratelimit-headers.ts';
 
 const second = { name: 'second', limit: 20, remaining: 19, resetSeconds: 1, windowSeconds: 1 };
 const minute = { name: 'minute', limit: 600, remaining: 598, resetSeconds: 31, windowSeconds: 60 };
@@ -71,5 +72,29 @@ describe('rate-limit headers', () => {
 
   it('a plan without limits has none', () => {
     expect(rateLimitHeaders([], null)).toEqual([]);
+    expect(rateLimitLines([], null)).toBe('');
+  });
+
+  it('say the same as lines of text, whichever plans take turns', () => {
+    const few = (...numbers: number[]) => fc.constantFrom(...numbers);
+    const window = fc.record({
+      name: fc.constantFrom('minute', 'hour', 'day'),
+      limit: few(1, 60, 61, 124, 600, 664, 1_000_000_000_000),
+      remaining: few(0, 1, 59, 600),
+      resetSeconds: few(1, 31, 60),
+      windowSeconds: few(1, 60, 3600, 86_400),
+    });
+    const windows = fc.array(window, { maxLength: 3 });
+    const some = fc.array(fc.tuple(windows, fc.option(fc.constant(quota))), { maxLength: 20 });
+    fc.assert(
+      fc.property(some, (turns) => {
+        for (const [windows, quota] of turns) {
+          const headers = rateLimitHeaders(windows, quota);
+          let lines = '';
+          for (let i = 0; i < headers.length; i += 2) lines += `${headers[i]}: ${headers[i + 1]}\r\n`;
+          expect(rateLimitLines(windows, quota)).toBe(lines);
+        }
+      }),
+    );
   });
 });

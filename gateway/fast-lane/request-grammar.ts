@@ -2,6 +2,7 @@ import { endOf, plainNumber, TARGET } from '../links/characters.ts';
 import { type LineReader, readLines, type Verdict } from '../links/header-lines.ts';
 import { HeaderNames } from '../listener/header-names.ts';
 import { ENDS_HERE, endsHere, HEAD_READER, type RequestHead } from '../listener/headers.ts';
+import { onePiece } from '../one-piece.ts';
 
 /** A request that the lane understands completely. */
 export type PlainRequest = {
@@ -55,7 +56,7 @@ const OF_INTEREST = new HeaderNames([...ENDS_HERE, ...NOT_FOR_THE_LANE], 'x');
 class RequestLines implements LineReader {
   hosts = 0;
   contentLength = -1;
-  /** The last one that was plain. A text of its own: a part of a request's keeps all of that in memory, with the key. */
+  /** The last one that was plain. Of its own, as a part of a request's text keeps that in memory, with the key. */
   #host = '';
 
   reset(): void {
@@ -73,7 +74,7 @@ class RequestLines implements LineReader {
         if (++this.hosts > 1) return 'not_plain';
         if (value !== this.#host) {
           if (!HOST.test(value)) return 'not_plain';
-          this.#host = Buffer.from(value, 'latin1').toString('latin1');
+          this.#host = onePiece(value);
         }
         HEAD_READER.line(name, name, this.#host);
         return 'taken';

@@ -81,6 +81,7 @@ export class Connections {
       upgrade: null,
       underWay: null,
       watched: false,
+      said: null,
       begun: null,
       doneWith: null,
       taken: { bytes: 0, at: now },

@@ -34,6 +34,8 @@ export type Connection = {
   underWay: { clientGone(): void } | null;
   /** Somebody listens for that. */
   watched: boolean;
+  /** What was last said upstream of the way its requests take; `null`: nothing. See `upstream-headers.ts`. */
+  said: { host: string; lines: string } | null;
   /** The next request on it was begun in the fast lane; `null`: it was not. */
   begun: Begun | null;
   /** Called when the next request that `node:http` reads from it is over, or it is closed; `null`: nobody waits for that. */

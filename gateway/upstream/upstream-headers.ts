@@ -1,5 +1,6 @@
 import type { Allowed } from '../decision/decision.ts';
 import type { Arrival } from '../listener/exchange.ts';
+import { onePiece } from '../one-piece.ts';
 import type { Route } from '../routes/routes.ts';
 import type { Target } from './upstream-group.ts';
 
@@ -64,16 +65,28 @@ export function upstreamHeaders(
  * left as they came go as they are: where the route has a secret, there may be none.
  */
 export function upstreamLines(arrival: Arrival, route: Route, { key, plan }: Allowed): string {
-  const { head, requestId, forwardedFor, forwardedProto, forwardedHost } = arrival;
+  const { head, requestId } = arrival;
   const { secret } = route.upstream;
   const endToEnd = secret === null ? head.endToEnd : without(head.endToEnd, secret.header);
   let lines = head.unread;
   for (let i = 0; i < endToEnd.length; i += 2) lines += `${endToEnd[i]}: ${endToEnd[i + 1]}\r\n`;
   lines +=
     `X-Consumer-ID: ${key.customerId ?? ''}\r\nX-Consumer-Plan: ${plan.id}\r\nX-Credential-Identifier: ${key.id}\r\n` +
-    `X-Request-ID: ${requestId}\r\nX-Forwarded-For: ${forwardedFor}\r\nX-Forwarded-Proto: ${forwardedProto}\r\n` +
-    `X-Forwarded-Host: ${forwardedHost}\r\nVia: 1.1 tollgate\r\n`;
+    `X-Request-ID: ${requestId}\r\n${wayLines(arrival)}`;
   return secret === null ? lines : `${lines}${secret.header}: ${secret.value}\r\n`;
+}
+
+/**
+ * The lines on the way that a request took. Of one that comes from no proxy they are those of the last one on its connection,
+ * unless it names another host.
+ */
+function wayLines({ connection, forwardedFor, forwardedProto, forwardedHost }: Arrival): string {
+  if (connection.said?.host === forwardedHost) return connection.said.lines;
+  const lines =
+    `X-Forwarded-For: ${forwardedFor}\r\nX-Forwarded-Proto: ${forwardedProto}\r\n` +
+    `X-Forwarded-Host: ${forwardedHost}\r\nVia: 1.1 tollgate\r\n`;
+  if (!connection.peer.trusted) connection.said = { host: forwardedHost, lines: onePiece(lines) };
+  return lines;
 }
 
 /** What else is in a value could be refused by undici, or make two headers of one. */
