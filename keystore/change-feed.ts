@@ -131,7 +131,7 @@ export class ChangeFeed {
   }
 
   async #readOnce(): Promise<void> {
-    // From the last one that is known: as long as it is there, nothing was put in its place.
+    // From the last one that is known: if it is there, the database has not counted less far than it had.
     const { rows } = await this.#options.db.executeQuery<{ seq: number; key_id: string }>({
       ...this.#fromSeq,
       parameters: [this.#lastSeq],

@@ -51,7 +51,7 @@ export class ImmediateSqliteDialect implements Dialect {
   }
 }
 
-type ClosableConnection = DatabaseConnection & { close(): Promise<void> };
+export type ClosableConnection = DatabaseConnection & { close(): Promise<void> };
 
 class TransactionalSqliteAdapter extends SqliteAdapter {
   override get supportsTransactionalDdl(): boolean {

@@ -1,39 +1,32 @@
-// The thread behind `thread-connection.ts`: connections of its own to the keystore's file, on which it runs what it is sent.
+// The thread behind `thread-connection.ts`: a connection of its own to the keystore's file, on which it does what it is sent.
 import { type MessagePort, parentPort, workerData } from 'node:worker_threads';
-import { Kysely } from 'kysely';
 import type { KeystoreError } from './errors.ts';
-import type { Schema } from './schema.ts';
 import { openAgain, SqliteConnection } from './sqlite-connection.ts';
-import { ImmediateSqliteDialect, SQLITE } from './sqlite-dialect.ts';
-import type { Answer, Asked } from './thread-connection.ts';
-import { addUsage } from './usage-ledger.ts';
+import type { Answer, Asked, Task } from './thread-connection.ts';
+import type { AddUsage } from './usage-ledger.ts';
 
-const { path } = workerData as { path: string };
 const port = parentPort as MessagePort;
-const connection = new SqliteConnection(openAgain(path));
-/** A transaction of who sends statements may be under way when usage is to be added: that has another connection. */
-let writer: Kysely<Schema> | null = null;
+const connection = new SqliteConnection(openAgain((workerData as { path: string }).path));
+let ledger: Promise<AddUsage> | null = null;
 
 port.on('message', async (asked: Asked) => {
   if (asked === 'close') {
     await connection.close();
-    await writer?.destroy();
     port.close();
     return;
   }
-  const { id, what } = asked;
+  const { id, task } = asked;
   try {
-    port.postMessage({ id, result: await run(what) } satisfies Answer);
+    port.postMessage({ id, result: await run(task) } satisfies Answer);
   } catch (error) {
-    const { message, code } = error as KeystoreError;
+    const { message, code = 'UNKNOWN' } = error as Partial<KeystoreError> & Error;
     port.postMessage({ id, error: { message, code } } satisfies Answer);
   }
 });
 
-function run(what: Exclude<Asked, 'close'>['what']): Promise<unknown> {
-  if ('statement' in what) return connection.executeQuery(what.statement);
-  writer ??= new Kysely<Schema>({
-    dialect: new ImmediateSqliteDialect(new SqliteConnection(openAgain(path))),
-  });
-  return addUsage({ ...SQLITE, writer }, what.usage);
+async function run(task: Task): Promise<unknown> {
+  if ('statement' in task) return connection.executeQuery(task.statement);
+  // A request may wait for the first statement, and what that needs is little: the rest is loaded when it is needed.
+  ledger ??= import('./sqlite-ledger.ts').then(({ ledgerOver }) => ledgerOver(connection));
+  return (await ledger)(task.usage);
 }

@@ -32,12 +32,13 @@ export async function openSqlite(path: string): Promise<OpenDatabase> {
     // SQLite would wait by blocking the whole process; who writes here waits awake and tries again.
     raw.pragma('busy_timeout = 0');
     const thread = new ThreadConnection(path);
+    const writer = new Kysely<Schema>({ dialect: new ImmediateSqliteDialect(thread) });
     let seen = dataVersion(raw);
     return {
       ...SQLITE,
       name: path,
       db,
-      writer: new Kysely<Schema>({ dialect: new ImmediateSqliteDialect(thread) }),
+      writer,
       feed: {
         db,
         pollMs: POLL_MS,
@@ -49,7 +50,8 @@ export async function openSqlite(path: string): Promise<OpenDatabase> {
         },
         onNotice() {},
       },
-      addUsage: (usage) => thread.addUsage(usage),
+      // In its turn: no transaction of the writer is under way meanwhile.
+      addUsage: (usage) => writer.connection().execute(() => thread.addUsage(usage)),
       async announce() {},
       async renumber() {},
     };

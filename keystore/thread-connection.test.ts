@@ -1,3 +1,4 @@
+import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
 import { afterEach, describe, expect, it } from 'vitest';
@@ -70,6 +71,48 @@ describe('a connection on a thread of its own', () => {
       });
     new Database(path).exec('create table t (n integer)').close();
     expect(await connection.executeQuery(statement('select 1 as n'))).toEqual({ rows: [{ n: 1 }] });
+  });
+
+  it('is closed with the keystore, also when usage is all that was written, and writes no more', async () => {
+    const folder = temporaryFolder();
+    const path = join(folder, 'keystore.sqlite');
+    const store = await keystore({ url: `sqlite:${path}` });
+    const rows = [{ keyId: 'k', hour: 1, requests: 1, refused: 0 }];
+    await store.recordUsage(rows, () => {});
+    await store.close();
+    // Whoever closes the file last takes these away.
+    expect(readdirSync(folder)).toEqual(['keystore.sqlite']);
+    await expect(store.recordUsage(rows, () => {})).rejects.toThrow('destroyed');
+    expect(readdirSync(folder)).toEqual(['keystore.sqlite']);
+  });
+
+  it('adds usage between transactions, whole, and in none of them', async () => {
+    const path = join(temporaryFolder(), 'keystore.sqlite');
+    const store = await keystore({ url: `sqlite:${path}` });
+    const { id } = await store.createKey({
+      mode: 'test',
+      prefix: 'tg',
+      planId: 'p',
+      name: null,
+      expiresAt: null,
+      actor: 't',
+    });
+    const totals: number[] = [];
+    const again = async (write: (n: number) => Promise<unknown>) => {
+      for (let n = 0; n < 30; n++) await write(n);
+    };
+    await Promise.all([
+      again((n) =>
+        store.recordUsage([{ keyId: id, hour: 1, requests: 1, refused: n % 2 }], (_row, total) =>
+          totals.push(total),
+        ),
+      ),
+      again(() => store.markKeysUsed([id])),
+    ]);
+    expect(totals).toEqual(Array.from({ length: 30 }, (_, n) => n + 1));
+    expect(await store.usageByDay({ rootId: id, sinceDay: 0 })).toEqual([
+      { day: 0, requests: 30, refused: 15 },
+    ]);
   });
 
   it('lets the process go on while usage and first uses are written', async () => {

@@ -7,19 +7,20 @@ import type { Statement } from './sqlite-connection.ts';
 import type { Usage } from './usage-ledger.ts';
 
 /** What the thread is sent, and what it sends back. */
-export type Asked = { id: number; what: { statement: Statement } | { usage: Usage } } | 'close';
+export type Asked = { id: number; task: Task } | 'close';
+export type Task = { statement: Statement } | { usage: Usage };
 export type Answer =
   | { id: number; result: unknown }
   | { id: number; error: { message: string; code: string } };
 
 type Waiting = { resolve(result: unknown): void; reject(error: Error): void };
 
-/** It runs statements, and holds little more than their rows. */
+/** It holds little more than what it is asked for, and the rows of the answer. */
 const LIMITS = { maxOldGenerationSizeMb: 128, maxYoungGenerationSizeMb: 8 };
 
 /**
  * A connection to a SQLite file on a thread of its own: SQLite's calls return when the disk has done its part, and this process
- * goes on with other things meanwhile. The thread is started by the first statement.
+ * goes on with other things meanwhile. The thread is started by the first task.
  */
 export class ThreadConnection implements DatabaseConnection {
   readonly #path: string;
@@ -37,8 +38,8 @@ export class ThreadConnection implements DatabaseConnection {
   }
 
   /**
-   * Adds usage to the ledger on the thread, in a transaction of its own: what is asked for there meanwhile does not become a part
-   * of it. To ask for its statements one by one would take this thread three times as long, many times a second.
+   * Adds usage to the ledger in a transaction, while no other is under way here. To ask for its statements one by one would hold up
+   * this side three times as long, many times a second.
    *
    * @throws KeystoreError as {@link executeQuery} does
    */
@@ -46,7 +47,7 @@ export class ThreadConnection implements DatabaseConnection {
     return this.#ask({ usage });
   }
 
-  #ask<Result>(what: Exclude<Asked, 'close'>['what']): Promise<Result> {
+  #ask<Result>(task: Task): Promise<Result> {
     this.#thread ??= this.#start();
     const thread = this.#thread;
     const id = ++this.#asked;
@@ -54,7 +55,7 @@ export class ThreadConnection implements DatabaseConnection {
       // A process that only waits for the thread's next message is done; one that waits for an answer is not.
       if (this.#waiting.size === 0) thread.ref();
       this.#waiting.set(id, { resolve: resolve as Waiting['resolve'], reject });
-      thread.postMessage({ id, what } satisfies Asked);
+      thread.postMessage({ id, task } satisfies Asked);
     });
   }
 
@@ -83,7 +84,7 @@ export class ThreadConnection implements DatabaseConnection {
     thread.on('error', (error) => {
       cause = error as Error;
     });
-    // Whatever it had begun is rolled back with its connection; the next statement starts another.
+    // Whatever it had begun is rolled back with its connection; the next task starts another.
     thread.on('exit', () => {
       this.#thread = null;
       const ended = new KeystoreError(

@@ -53,7 +53,9 @@ export async function recordUsage<Row extends UsageRow>(
     refused: rows.map(({ refused }) => refused),
   };
   const totals = await store.addUsage(usage);
-  for (const [i, row] of rows.entries()) onWritten(row, totals[i] as number);
+  // Of two hours of a key, the earlier one first: whoever counts learns from the later one what others counted since.
+  const inOrder = [...rows.keys()].sort((a, b) => (usage.hours[a] as number) - (usage.hours[b] as number));
+  for (const i of inOrder) onWritten(rows[i] as Row, totals[i] as number);
 }
 
 /** The rows of a batch, column by column: it is sent to another thread where there is one, and rows take several times as long. */
@@ -92,7 +94,7 @@ export async function addUsage(ledger: Ledger, usage: Usage): Promise<number[]> 
     const totals = requests.slice();
     for (const [hour, ofHour] of byHour) {
       const ofKeys = await (isNew ? add : totalsOf)(ledger, step.trx, hour, ofHour);
-      for (const [at, row] of ofHour.entries()) totals[row.i] = ofKeys[at] ?? row.requests;
+      for (const [n, row] of ofHour.entries()) totals[row.i] = ofKeys[n] as number;
     }
     return totals;
   });

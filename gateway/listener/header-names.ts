@@ -1,4 +1,4 @@
-/** Names of this length and longer ones are told apart by their first letter only. */
+/** Names of this length and longer ones are at first told apart by their first letter only. */
 const LENGTHS = 32;
 /** What tells first letters apart: the same in either case. */
 const LETTER = 31;
@@ -19,7 +19,7 @@ export class HeaderNames {
   readonly #alike: string[][] = Array.from({ length: (LENGTHS + 1) * LETTERS }, () => []);
 
   /**
-   * @param names in lower case
+   * @param names in lower case, of letters and dashes
    * @param letters names that begin with one of these may be of interest too, whatever their length
    */
   constructor(names: Iterable<string>, letters = '') {
