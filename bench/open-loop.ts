@@ -51,8 +51,8 @@ await new Promise<void>((resolve, reject) => {
     if (answered === total) resolve();
     else if (now > giveUp) reject(new Error(`${total - answered} of ${total} requests were not answered`));
     else {
-      // Without a free connection nothing can be sent before the API has run.
-      const wait = idle.length === 0 ? NAP_MS : begin + sent * interval - performance.now();
+      // Without a free connection, or when all was sent, there is nothing to do before the API has run.
+      const wait = sent === total || idle.length === 0 ? NAP_MS : begin + sent * interval - performance.now();
       if (wait > 0) Atomics.wait(nap, 0, 0, Math.min(NAP_MS, wait));
       setImmediate(turn);
     }
