@@ -17,8 +17,10 @@ import { type Change, copyKeystore } from './keystore.ts';
 
 beforeEach(needsPostgres);
 const clients: pg.Client[] = [];
+const drops: (() => Promise<unknown>)[] = [];
 afterEach(async () => {
   await closeKeystores();
+  for (const drop of drops.splice(0)) await drop();
   await Promise.all(clients.splice(0).map((client) => client.end()));
 });
 
@@ -30,6 +32,17 @@ async function connection(url: string): Promise<pg.Client> {
   await client.connect();
   clients.push(client);
   return client;
+}
+
+/** The address of a keystore in a database that nobody else uses; it is dropped after the test. */
+async function newDatabase(): Promise<string> {
+  const url = new URL(newPostgresUrl());
+  const shared = await connection(url.href);
+  const name = `${url.pathname.slice(1)}_${url.searchParams.get('schema')}`;
+  await shared.query(`create database ${name}`);
+  drops.push(() => shared.query(`drop database ${name} with (force)`));
+  url.pathname = `/${name}`;
+  return url.href;
 }
 
 const session = (i: number) => `cs_test_${String(i).padStart(4, '0').repeat(14)}`;
@@ -120,7 +133,8 @@ describe('several processes on one PostgreSQL', () => {
 
 describe('a PostgreSQL that misbehaves', () => {
   it('cuts all connections: the next call works, and the feed tells of what was changed meanwhile', async () => {
-    const url = newPostgresUrl();
+    // In a database of its own, as the others in the shared one are of tests that run at the same time.
+    const url = await newDatabase();
     const store = await keystore({ url });
     const seen: Change[] = [];
     await store.changes.subscribe((change) => seen.push(change));
