@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import Database from 'better-sqlite3';
 import { afterEach, describe, expect, it } from 'vitest';
 import { closeKeystores, keystore } from '../test/keystore-fixtures.ts';
-import { temporaryFolder } from '../test/keystores.ts';
+import { TEST_KEY, temporaryFolder } from '../test/keystores.ts';
 import { ThreadConnection } from './thread-connection.ts';
 
 const connections: ThreadConnection[] = [];
@@ -89,14 +89,7 @@ describe('a connection on a thread of its own', () => {
   it('adds usage between transactions, whole, and in none of them', async () => {
     const path = join(temporaryFolder(), 'keystore.sqlite');
     const store = await keystore({ url: `sqlite:${path}` });
-    const { id } = await store.createKey({
-      mode: 'test',
-      prefix: 'tg',
-      planId: 'p',
-      name: null,
-      expiresAt: null,
-      actor: 't',
-    });
+    const { id } = await store.createKey(TEST_KEY);
     const totals: number[] = [];
     const again = async (write: (n: number) => Promise<unknown>) => {
       for (let n = 0; n < 30; n++) await write(n);
@@ -117,14 +110,7 @@ describe('a connection on a thread of its own', () => {
 
   it('lets the process go on while usage and first uses are written', async () => {
     const store = await keystore({});
-    const key = await store.createKey({
-      mode: 'test',
-      prefix: 'tg',
-      planId: 'p',
-      name: null,
-      expiresAt: null,
-      actor: 't',
-    });
+    const key = await store.createKey(TEST_KEY);
     for (const write of [
       () => store.recordUsage([{ keyId: key.id, hour: 1, requests: 1, refused: 1 }], () => {}),
       () => store.markKeysUsed([key.id]),
