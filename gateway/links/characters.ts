@@ -25,7 +25,7 @@ are(NAME, `${ALPHANUMERIC}!#$%&'*+-.^\`|~`);
 // RFC 3986 section 3.3 and 3.4: what a path and a query are made of.
 are(TARGET, `${ALPHANUMERIC}_-.~!$&'()*+,;=:@%/?`);
 
-const ZERO = 48;
+export const ZERO = 48;
 
 /** A whole number of so many digits at the most, written in the one way there is; -1: it is none. */
 export function plainNumber(text: string, digits: number): number {

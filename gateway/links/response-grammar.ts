@@ -1,6 +1,6 @@
 import { NOT_FROM_UPSTREAM } from '../answers/client-headers.ts';
 import { HeaderNames } from '../listener/header-names.ts';
-import { CR, endOf, LF, plainNumber, SPACE, VISIBLE } from './characters.ts';
+import { CR, endOf, LF, plainNumber, SPACE, VISIBLE, ZERO } from './characters.ts';
 import { type LineReader, readLines, type Verdict } from './header-lines.ts';
 
 /** The head of an answer that is understood completely here. */
@@ -22,7 +22,6 @@ export const MAX_ANSWER_HEAD = 16 * 1024;
 const VERSION = 'HTTP/1.1 ';
 const STATUS = VERSION.length;
 const REASON = STATUS + 4;
-const ZERO = 48;
 const BLANK = 32;
 /** Digits of a length: what a number holds exactly. */
 const LENGTH_DIGITS = 15;
