@@ -8,7 +8,6 @@ import { type ProblemCode, problemStatus } from '../shared/problems.ts';
 import { AccessLog, type Logged } from './access-log.ts';
 import { createEndpoints } from './answers/endpoints.ts';
 import { answerProblem } from './answers/refusal.ts';
-import { weighBuffersWithHeap } from './buffer-accounting.ts';
 import { BadKeys } from './decision/bad-keys.ts';
 import { registerCounterMetrics } from './decision/counter-metrics.ts';
 import type { CounterServer } from './decision/counter-server.ts';
@@ -25,6 +24,7 @@ import { release } from './decision/spending.ts';
 import { UnderWay } from './decision/under-way.ts';
 import { UsageRecorder } from './decision/usage-recorder.ts';
 import { createLane } from './fast-lane/create-lane.ts';
+import { suitGarbageCollection } from './garbage-collection.ts';
 import { UpstreamLinks } from './links/upstream-links.ts';
 import { Acceptors, listen } from './listener/acceptors.ts';
 import { Arrivals } from './listener/arrivals.ts';
@@ -112,7 +112,7 @@ const OTHERWISE_MS = 10_000;
 /** Puts the gateway together and starts it. @throws the system's error when a port cannot be had */
 export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   const { config, keystore, log, now = Date.now } = options;
-  weighBuffersWithHeap();
+  suitGarbageCollection();
   const readRoutes = () => configuredRoutes(config, options.env ?? process.env);
   const underWay = new UnderWay();
   const routes = new Routes(
