@@ -68,7 +68,7 @@ export function decider(count: number, capacity: number) {
     keystore,
     capacity,
     graceMs: 0,
-    now: () => 0,
+    now: Date.now,
     usageWrite: () => 0,
     onRead: (key) => {
       quotas.learn(key, true);
