@@ -111,12 +111,12 @@ describe('noting first uses', () => {
       },
       log: createLogger({ level: 'silent' }),
     });
-    const uses = Array.from({ length: 250 }, (_, i) => ({ id: `key${i}`, noted: false }));
-    await Promise.all(uses.flatMap((use) => [firstUses.note(use), firstUses.note({ ...use })]));
+    const uses = Array.from({ length: 250 }, (_, i) => [`key${i}`, `key${i}`]).flat();
+    const noted = await Promise.all(uses.map((id) => firstUses.note(id)));
     expect(batches.flat()).toHaveLength(250);
     expect(batches.every((batch) => batch.length <= 100)).toBe(true);
     expect(batches.length).toBeLessThanOrEqual(6);
-    expect(uses.every((use) => use.noted)).toBe(true);
+    expect(noted).not.toContain(false);
   });
 });
 

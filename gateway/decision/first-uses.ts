@@ -13,10 +13,8 @@ const PAUSE_MS = 1000;
 /** An outage is one line in a while. */
 const FAILURE_LOG_MS = 5000;
 
-/** A key that is in use, and whether the keystore knows that it is. */
-export type KeyInUse = { readonly id: string; noted: boolean };
-
-type Batch = { uses: Set<KeyInUse>; over: Promise<unknown> };
+/** Ids of keys, and whether they are written when whoever waits for that has to go on. */
+type Batch = { ids: Set<string>; over: Promise<boolean> };
 
 /**
  * Tells the keystore of the first use of each key, before that use is answered. A buyer whose key was shown and lost on
@@ -32,7 +30,7 @@ export class FirstUses {
   readonly #log: Logger;
   #gathering: Batch | undefined;
   /** Ends with the write that the next one waits for. */
-  #writing: Promise<void> = Promise.resolve();
+  #writing: Promise<unknown> = Promise.resolve();
   #pausedUntil = 0;
   #loggedAt = Number.NEGATIVE_INFINITY;
 
@@ -41,45 +39,46 @@ export class FirstUses {
     this.#log = options.log;
   }
 
-  /** Notes a use. Resolves when the request may go on; `noted` says whether it is written. Never throws. */
-  async note(use: KeyInUse): Promise<void> {
-    if (performance.now() < this.#pausedUntil) return;
+  /** Notes the use of a key. Resolves when the request may go on, to whether it is written. Never throws. */
+  async note(id: string): Promise<boolean> {
+    if (performance.now() < this.#pausedUntil) return false;
     let batch = this.#gathering;
-    if (batch === undefined || batch.uses.size >= BATCH) {
+    if (batch === undefined || (batch.ids.size >= BATCH && !batch.ids.has(id))) {
       batch = this.#open();
       this.#gathering = batch;
     }
-    batch.uses.add(use);
-    await batch.over;
+    batch.ids.add(id);
+    return batch.over;
   }
 
   #open(): Batch {
-    const uses = new Set<KeyInUse>();
-    const written = Promise.all([sleep(GATHER_MS), this.#writing]).then(() => this.#write(uses));
+    const ids = new Set<string>();
+    const written = Promise.all([sleep(GATHER_MS), this.#writing]).then(() => this.#write(ids));
     this.#writing = written;
     const inTime = new AbortController();
     const late = sleep(WAIT_MS, undefined, { signal: inTime.signal, ref: false }).then(
       () => this.#failed(new Error(`No answer within ${WAIT_MS} ms`)),
-      () => {},
+      () => false,
     );
-    return { uses, over: Promise.race([written.finally(() => inTime.abort()), late]) };
+    return { ids, over: Promise.race([written.finally(() => inTime.abort()), late]) };
   }
 
-  async #write(uses: Set<KeyInUse>): Promise<void> {
-    if (this.#gathering?.uses === uses) this.#gathering = undefined;
+  async #write(ids: Set<string>): Promise<boolean> {
+    if (this.#gathering?.ids === ids) this.#gathering = undefined;
     try {
-      await this.#keystore.markKeysUsed([...new Set([...uses].map((use) => use.id))]);
-      for (const use of uses) use.noted = true;
+      await this.#keystore.markKeysUsed([...ids]);
+      return true;
     } catch (error) {
-      this.#failed(error);
+      return this.#failed(error);
     }
   }
 
-  #failed(error: unknown): void {
+  #failed(error: unknown): false {
     const now = performance.now();
     this.#pausedUntil = now + PAUSE_MS;
-    if (now - this.#loggedAt < FAILURE_LOG_MS) return;
+    if (now - this.#loggedAt < FAILURE_LOG_MS) return false;
     this.#loggedAt = now;
     this.#log.error({ err: error }, 'First uses of keys cannot be noted in the keystore; requests go on');
+    return false;
   }
 }

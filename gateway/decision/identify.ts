@@ -8,7 +8,7 @@ import type { BadKeys } from './bad-keys.ts';
 import { type Refused, refused } from './decision.ts';
 import { DigestMap } from './digest-map.ts';
 import type { FactsCache } from './facts-cache.ts';
-import type { FirstUses, KeyInUse } from './first-uses.ts';
+import type { FirstUses } from './first-uses.ts';
 import { type HashQueue, HashQueueFull } from './hash-queue.ts';
 import { inTime } from './in-time.ts';
 import type { Key } from './key.ts';
@@ -28,12 +28,6 @@ const MODE_WAIT_MS = 1000;
 /** An outage is one line in a while, not one for each request. */
 const FAILURE_LOG_MS = 5000;
 
-type Verified = KeyInUse & {
-  tag: number;
-  /** What was last known of the key; `null`: it has to be found again. */
-  known: Key | null;
-};
-
 type Options = {
   keystore: Pick<Keystore, 'hasher' | 'mode' | 'upgradeKeyHash'>;
   facts: FactsCache;
@@ -51,8 +45,8 @@ type Options = {
  */
 export class Identify {
   readonly #options: Options;
-  /** By their digest. */
-  readonly #verified: Recent<string, Verified>;
+  /** By the digest of what was presented: the key as it was when that was last used, to be found anew where that is over. */
+  readonly #verified: Recent<string, Key>;
   /** Presented keys whose secret was wrong though its tag was right: once in 65,536 guesses, and not twice. */
   readonly #wrong = new LRUCache<string, true>({ max: MAX_WRONG, ttl: WRONG_MS });
   readonly #verifying = new Map<string, Promise<boolean>>();
@@ -67,7 +61,7 @@ export class Identify {
 
   constructor(options: Options) {
     this.#options = options;
-    this.#verified = new Recent(options.capacity, () => new DigestMap<Verified>());
+    this.#verified = new Recent(options.capacity, () => new DigestMap<Key>());
   }
 
   /** The mode of the keystore, once it is known. */
@@ -85,10 +79,10 @@ export class Identify {
     const digest = presented.length <= MAX_PRESENTED ? hash('sha256', presented, 'latin1') : '';
     const known = digest === '' ? undefined : this.#verified.get(digest);
     if (known !== undefined) {
-      const facts = this.#factsOf(known, now);
-      if (facts !== undefined && facts.tag === known.tag && known.noted) {
+      const key = this.#asOf(known, digest, now);
+      if (key !== undefined && key.firstUsedAt !== null) {
         this.hits++;
-        return facts;
+        return key;
       }
     }
     this.misses++;
@@ -101,13 +95,15 @@ export class Identify {
     return this.#look(presented, digest, known, address).catch((error: unknown) => this.#ours(error));
   }
 
-  /** The facts of a key that was verified, if they are at hand and may be relied on now. */
-  #factsOf(verified: Verified, now?: number): Key | undefined {
+  /** A key that was verified as it is known now, if that is at hand and may be relied on. */
+  #asOf(known: Key, digest: string, now?: number): Key | undefined {
     const { facts } = this.#options;
-    verified.known ??= facts.find(verified.id) ?? null;
-    if (verified.known !== null && facts.isGood(verified.known, now)) return verified.known;
-    verified.known = null;
-    return undefined;
+    if (facts.isGood(known, now)) return known;
+    const key = facts.find(known.id);
+    if (key === undefined || key === known || key.tag !== known.tag || !facts.isGood(key, now))
+      return undefined;
+    this.#verified.set(digest, key);
+    return key;
   }
 
   /** Whether addresses that have sent too many wrong keys send unknown ones faster than they may be looked at. */
@@ -134,12 +130,12 @@ export class Identify {
   async #look(
     presented: string,
     digest: string,
-    known: Verified | undefined,
+    known: Key | undefined,
     address: string,
   ): Promise<Key | Refused> {
     if (known !== undefined) {
-      const facts = this.#factsOf(known) ?? (await this.#options.facts.load(known.id));
-      if (facts !== undefined && facts.tag === known.tag) return this.#inUse(known, facts);
+      const key = this.#asOf(known, digest) ?? (await this.#options.facts.load(known.id));
+      if (key !== undefined && key.tag === known.tag) return this.#inUse(key, known, digest);
       this.#verified.delete(digest);
     }
     const parsed = parseKey(presented);
@@ -163,25 +159,24 @@ export class Identify {
     if (!possible || !(await this.#verifyOnce(parsed, stored, digest))) {
       return this.#bad(address, 'No key like this was ever issued here.');
     }
-    // Of requests that waited for one Argon2 run, all go on with what the first of them remembered.
-    const verified = this.#verified.get(digest) ?? {
-      id: stored.id,
-      tag: stored.tag,
-      noted: false,
-      known: null,
-    };
-    this.#verified.set(digest, verified);
+    this.#verified.set(digest, stored);
     // The wait for Argon2 may have been long; what counts is how the key stands now.
-    return this.#inUse(verified, facts.fresh(parsed.id) ?? (await facts.load(parsed.id)) ?? stored);
+    return this.#inUse(facts.fresh(parsed.id) ?? (await facts.load(parsed.id)) ?? stored, stored, digest);
   }
 
-  /** Sees to it that the keystore knows of the first use of a key before anything comes of that use. */
-  async #inUse(verified: Verified, facts: Key): Promise<Key> {
-    if (facts.firstUsedAt !== null) verified.noted = true;
-    if (verified.noted) return facts;
-    await this.#options.firstUses.note(verified);
+  /**
+   * Sees to it that the keystore knows of the first use of a key before anything comes of that use.
+   *
+   * @param verified the key as it was when what has this digest was verified
+   */
+  async #inUse(key: Key, verified: Key, digest: string): Promise<Key> {
+    if (key.firstUsedAt !== null || !(await this.#options.firstUses.note(key.id))) return key;
     // Read again: either a replacement of the unused key found this note, or its revocation is found here.
-    return (verified.noted && (await this.#options.facts.load(facts.id))) || facts;
+    const read = await this.#options.facts.load(key.id);
+    if (read === undefined) return key;
+    // Kept in place of the one that is out of date now, which would stay in memory until the next use.
+    if (read.tag === verified.tag) this.#verified.set(digest, read);
+    return read;
   }
 
   /** However many requests present the same key at once, one Argon2 run answers them. */

@@ -11,17 +11,17 @@ import type { Count } from './usage-recorder.ts';
  */
 export type Chain = {
   readonly rootId: string;
-  /** Windows of requests that have begun, at most one of each length. */
-  requests: readonly Running[];
+  /** Windows of requests that have begun, at most one of each length: the one, where there is one. */
+  requests: Running | readonly Running[];
   /** Windows of messages on WebSockets. */
-  messages: readonly Running[];
+  messages: Running | readonly Running[];
   /** Where its quota stands; `null`: it was not asked about. */
   tally: Tally | null;
   /** In which write of usage it was last: what the ledger says is known to hold it, or not to, only in later ones. */
   writtenIn: number;
 };
 
-const NONE: readonly Running[] = [];
+const NONE: readonly never[] = [];
 
 export function newChain(rootId: string): Chain {
   return { rootId, requests: NONE, messages: NONE, tally: null, writtenIn: 0 };
@@ -60,7 +60,9 @@ export class Chains {
    * @param readAt milliseconds since the epoch
    */
   keyOf(facts: KeyFacts, before: Key | undefined, readAt: number): Key {
-    const { rootId } = facts;
+    const { id } = facts;
+    // Most are their own root, and of nothing that is the same there should be two.
+    const rootId = facts.rootId === id ? id : facts.rootId;
     let chain = this.#chains.get(rootId);
     if (chain === undefined) {
       chain = before?.rootId === rootId ? before.chain : newChain(rootId);
@@ -79,23 +81,23 @@ export class Chains {
       planId: this.#shared(facts.planId),
       quantity: facts.quantity,
       override: facts.override,
+      firstUsedAt: facts.firstUsedAt,
       revokedAt: facts.revokedAt,
       expiresAt: facts.expiresAt,
       subscription: facts.subscription,
       suspendedAt: facts.suspendedAt,
       disputedSince: facts.disputedSince,
       allowedAddresses: facts.allowedAddresses,
-      id: facts.id,
+      id,
       rootId,
       readAt,
       prefix: this.#shared(facts.prefix),
       hash: facts.hash,
       lastFour: facts.lastFour,
       customerId: facts.customerId,
-      entitlements: facts.entitlements,
+      entitlements: facts.entitlements.length === 0 ? NONE : facts.entitlements,
       createdAt: facts.createdAt,
       revokedReason: facts.revokedReason,
-      firstUsedAt: facts.firstUsedAt,
       replacedBy: facts.replacedBy,
       usedThisMonth: facts.usedThisMonth,
       usedInAll: facts.usedInAll,

@@ -171,26 +171,22 @@ export class MemoryWindows implements Windows {
 
   /** The window of a chain that runs now. */
   #running(chain: Chain, seconds: number, now: number): Running | undefined {
-    const windows = chain[this.#of];
-    for (let i = 0; i < windows.length; i++) {
-      const window = windows[i] as Running;
-      if (window.seconds === seconds && isRunning(window, now)) return window;
-    }
+    const window = ofLength(chain[this.#of], seconds);
+    if (window !== undefined && isRunning(window, now)) return window;
     if (seconds <= SHORT_SECONDS) return undefined;
     const kept = this.#longOf(seconds).get(chain.rootId, now);
     if (kept === undefined || !isRunning(kept, now)) return undefined;
-    chain[this.#of] = windows.filter((window) => window.seconds !== seconds).concat(kept);
+    chain[this.#of] = withWindow(chain[this.#of], kept);
     return kept;
   }
 
   /** Begins a window for a chain of which none runs. */
   #begin(chain: Chain, seconds: number, now: number): Running {
-    const windows = chain[this.#of];
     const endsAt = now + seconds * 1000;
-    let begun = windows.find((window) => window.seconds === seconds);
+    let begun = ofLength(chain[this.#of], seconds);
     if (begun === undefined) {
-      begun = { seconds, used: 0, endsAt, unsent: 0, times: 1 };
-      chain[this.#of] = windows.concat(begun);
+      begun = new Running(seconds, endsAt);
+      chain[this.#of] = withWindow(chain[this.#of], begun);
     } else {
       // Used again, as those of a million keys that end each second would be a lot of garbage.
       begun.used = 0;
@@ -213,16 +209,48 @@ export class MemoryWindows implements Windows {
 }
 
 /** A window of one chain that has begun. */
-export type Running = {
+export class Running {
   readonly seconds: number;
-  used: number;
-  /** Milliseconds since the epoch. */
-  endsAt: number;
+  used = 0;
   /** What was counted here, or given back, and belongs into the shared count as well, where there is one. */
-  unsent: number;
+  unsent = 0;
   /** How often it has begun. */
-  times: number;
-};
+  times = 1;
+  // In two small numbers, as V8 puts a large one elsewhere in memory: with a million keys, going there costs more than this.
+  #endSecond = 0;
+  #endMs = 0;
+
+  constructor(seconds: number, endsAt: number) {
+    this.seconds = seconds;
+    this.endsAt = endsAt;
+  }
+
+  /** Milliseconds since the epoch. */
+  get endsAt(): number {
+    return this.#endSecond * 1000 + this.#endMs;
+  }
+
+  set endsAt(ms: number) {
+    this.#endSecond = Math.floor(ms / 1000);
+    this.#endMs = ms - this.#endSecond * 1000;
+  }
+}
+
+function ofLength(windows: Chain['requests'], seconds: number): Running | undefined {
+  if (windows instanceof Running) return windows.seconds === seconds ? windows : undefined;
+  for (let i = 0; i < windows.length; i++) {
+    const window = windows[i] as Running;
+    if (window.seconds === seconds) return window;
+  }
+  return undefined;
+}
+
+/** With a window, and without the one of its length. */
+function withWindow(windows: Chain['requests'], window: Running): Chain['requests'] {
+  const all = windows instanceof Running ? [windows] : windows;
+  const others = all.filter(({ seconds }) => seconds !== window.seconds);
+  return others.length === 0 ? window : [...others, window];
+}
 
 /** Whether a window has not ended. When the clock was set back, none lasts longer than its length from now. */
 function isRunning({ seconds, endsAt }: Running, now: number): boolean {
