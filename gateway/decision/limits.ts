@@ -94,12 +94,13 @@ export class MemoryWindows implements Windows {
         return this.#refuse(chain, limits, needed, now);
       found[i] = running;
     }
-    const windows: WindowState[] = [];
+    // As long as it is going to be: one that grows takes room for 17.
+    const windows = new Array<WindowState>(limits.length);
     for (let i = 0; i < limits.length; i++) {
       const limit = limits[i] as Window;
       const running = found[i] ?? this.#begin(chain, limit.seconds, now);
       running.used += cost;
-      windows.push(stateOf(limit, running, now));
+      windows[i] = stateOf(limit, running, now);
     }
     return { windows, violated: NONE, retryAfterSeconds: 0 };
   }

@@ -100,8 +100,9 @@ class RequestHeadReader {
 
   begin(): void {
     this.#head = emptyHead();
-    this.#apiKeys.length = 0;
-    this.#authorizations.length = 0;
+    // One by one they keep the place that they have, which is asked for anew with each request otherwise.
+    while (this.#apiKeys.length > 0) this.#apiKeys.pop();
+    while (this.#authorizations.length > 0) this.#authorizations.pop();
     this.#connection = '';
     this.#chunked = false;
   }
@@ -199,9 +200,11 @@ class RequestHeadReader {
   }
 }
 
+const NO_CREDENTIAL: Credential = { kind: 'none' };
+
 function emptyHead(): RequestHead {
   return {
-    credential: { kind: 'none' },
+    credential: NO_CREDENTIAL,
     endToEnd: [],
     unread: '',
     host: '',
