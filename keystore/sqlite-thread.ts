@@ -5,8 +5,13 @@ import { openAgain, SqliteConnection } from './sqlite-connection.ts';
 import type { Answer, Asked, Task } from './thread-connection.ts';
 import type { AddUsage } from './usage-ledger.ts';
 
+/** Of the file in memory, at the most: usage is written all over it, and what of it is not there is read from the disk first. */
+const CACHE_KIB = 64 * 1024;
+
 const port = parentPort as MessagePort;
-const connection = new SqliteConnection(openAgain((workerData as { path: string }).path));
+const raw = openAgain((workerData as { path: string }).path);
+raw.pragma(`cache_size = -${CACHE_KIB}`);
+const connection = new SqliteConnection(raw);
 let ledger: Promise<AddUsage> | null = null;
 
 port.on('message', async (asked: Asked) => {
