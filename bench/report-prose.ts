@@ -78,8 +78,8 @@ once, right after a start, with both cores for gateway, API and load generator t
   },
   'known-keys': {
     title: 'Many keys',
-    before: `What a request costs a gateway that knows very many keys against one that knows few. Each key is used in turn; where
-it is said how many are in use, those are spread over all that are known.`,
+    before: `What a request costs a gateway that knows very many keys against one that knows few. Each key is used in turn, in
+no order; where it is said how many are in use, those are from among all that are known.`,
     after: `All of very many in turn is the worst case there is: nothing of a key is in the processor's caches when its turn comes, and each
 request begins a row of usage of its own, while of few keys hundreds of requests share one. What the ledger takes for it is part of the
 CPU. Decisions alone show what remembering costs. As measured on a machine that had other work.`,
