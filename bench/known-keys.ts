@@ -100,7 +100,7 @@ async function wholeRequests(
       });
     for (const count of new Set([KEYS, keys.keys.length])) {
       const file = join(own, `${count}-keys`);
-      writeFileSync(file, `${inSomeOrder(spread(keys.keys, count)).join('\n')}\n`);
+      writeFileSync(file, `${shuffled(spread(keys.keys, count)).join('\n')}\n`);
       inTurn(file, count);
     }
   }
@@ -127,10 +127,10 @@ async function wholeRequests(
 }
 
 /**
- * In an order that says nothing: in that in which they were made and first used they stand next to each other in memory and in
- * the keystore, and nobody uses them in it.
+ * Shuffled. Keys that were made and first used one after the other stand side by side in memory and in the keystore, and nobody
+ * uses them in that order.
  */
-function inSomeOrder(keys: string[]): string[] {
+function shuffled(keys: string[]): string[] {
   return keys
     .map((key) => ({ key, place: createHash('sha1').update(key).digest('hex') }))
     .sort((a, b) => (a.place < b.place ? -1 : 1))

@@ -5,7 +5,10 @@ import { openAgain, SqliteConnection } from './sqlite-connection.ts';
 import type { Answer, Asked, Task } from './thread-connection.ts';
 import type { AddUsage } from './usage-ledger.ts';
 
-/** Of the file in memory, at the most: usage is written all over it, and what of it is not there is read from the disk first. */
+/**
+ * Of the file in memory, at the most, until another connection writes to it: usage is written all over it, and what is not in
+ * memory is read first.
+ */
 const CACHE_KIB = 64 * 1024;
 
 const port = parentPort as MessagePort;

@@ -13,8 +13,10 @@ const PAUSE_MS = 1000;
 /** An outage is one line in a while. */
 const FAILURE_LOG_MS = 5000;
 
-/** Ids of keys, and whether they are written when whoever waits for that has to go on. */
-type Batch = { ids: Set<string>; over: Promise<boolean> };
+/** A key that is in use, and since when as far as is known; `null`: the keystore does not know that it is. */
+export type KeyInUse = { readonly id: string; firstUsedAt: number | null };
+
+type Batch = { uses: Set<KeyInUse>; over: Promise<unknown> };
 
 /**
  * Tells the keystore of the first use of each key, before that use is answered. A buyer whose key was shown and lost on
@@ -30,7 +32,7 @@ export class FirstUses {
   readonly #log: Logger;
   #gathering: Batch | undefined;
   /** Ends with the write that the next one waits for. */
-  #writing: Promise<unknown> = Promise.resolve();
+  #writing: Promise<void> = Promise.resolve();
   #pausedUntil = 0;
   #loggedAt = Number.NEGATIVE_INFINITY;
 
@@ -39,46 +41,48 @@ export class FirstUses {
     this.#log = options.log;
   }
 
-  /** Notes the use of a key. Resolves when the request may go on, to whether it is written. Never throws. */
-  async note(id: string): Promise<boolean> {
-    if (performance.now() < this.#pausedUntil) return false;
+  /**
+   * Notes the use of a key. Resolves when the request may go on. Once it is written, which may be later, `firstUsedAt` is set.
+   * Never throws.
+   */
+  async note(use: KeyInUse): Promise<void> {
+    if (performance.now() < this.#pausedUntil) return;
     let batch = this.#gathering;
-    if (batch === undefined || (batch.ids.size >= BATCH && !batch.ids.has(id))) {
+    if (batch === undefined || (batch.uses.size >= BATCH && !batch.uses.has(use))) {
       batch = this.#open();
       this.#gathering = batch;
     }
-    batch.ids.add(id);
-    return batch.over;
+    batch.uses.add(use);
+    await batch.over;
   }
 
   #open(): Batch {
-    const ids = new Set<string>();
-    const written = Promise.all([sleep(GATHER_MS), this.#writing]).then(() => this.#write(ids));
+    const uses = new Set<KeyInUse>();
+    const written = Promise.all([sleep(GATHER_MS), this.#writing]).then(() => this.#write(uses));
     this.#writing = written;
     const inTime = new AbortController();
     const late = sleep(WAIT_MS, undefined, { signal: inTime.signal, ref: false }).then(
       () => this.#failed(new Error(`No answer within ${WAIT_MS} ms`)),
-      () => false,
+      () => {},
     );
-    return { ids, over: Promise.race([written.finally(() => inTime.abort()), late]) };
+    return { uses, over: Promise.race([written.finally(() => inTime.abort()), late]) };
   }
 
-  async #write(ids: Set<string>): Promise<boolean> {
-    if (this.#gathering?.ids === ids) this.#gathering = undefined;
+  async #write(uses: Set<KeyInUse>): Promise<void> {
+    if (this.#gathering?.uses === uses) this.#gathering = undefined;
     try {
-      await this.#keystore.markKeysUsed([...ids]);
-      return true;
+      await this.#keystore.markKeysUsed([...new Set([...uses].map((use) => use.id))]);
+      for (const use of uses) use.firstUsedAt ??= Date.now();
     } catch (error) {
-      return this.#failed(error);
+      this.#failed(error);
     }
   }
 
-  #failed(error: unknown): false {
+  #failed(error: unknown): void {
     const now = performance.now();
     this.#pausedUntil = now + PAUSE_MS;
-    if (now - this.#loggedAt < FAILURE_LOG_MS) return false;
+    if (now - this.#loggedAt < FAILURE_LOG_MS) return;
     this.#loggedAt = now;
     this.#log.error({ err: error }, 'First uses of keys cannot be noted in the keystore; requests go on');
-    return false;
   }
 }

@@ -135,7 +135,10 @@ export class Identify {
   ): Promise<Key | Refused> {
     if (known !== undefined) {
       const key = this.#asOf(known, digest) ?? (await this.#options.facts.load(known.id));
-      if (key !== undefined && key.tag === known.tag) return this.#inUse(key, known, digest);
+      if (key !== undefined && key.tag === known.tag) {
+        this.#verified.set(digest, key);
+        return this.#inUse(key, known, digest);
+      }
       this.#verified.delete(digest);
     }
     const parsed = parseKey(presented);
@@ -170,11 +173,12 @@ export class Identify {
    * @param verified the key as it was when what has this digest was verified
    */
   async #inUse(key: Key, verified: Key, digest: string): Promise<Key> {
-    if (key.firstUsedAt !== null || !(await this.#options.firstUses.note(key.id))) return key;
+    if (key.firstUsedAt !== null) return key;
+    await this.#options.firstUses.note(key);
+    if (key.firstUsedAt === null) return key;
     // Read again: either a replacement of the unused key found this note, or its revocation is found here.
     const read = await this.#options.facts.load(key.id);
     if (read === undefined) return key;
-    // Kept in place of the one that is out of date now, which would stay in memory until the next use.
     if (read.tag === verified.tag) this.#verified.set(digest, read);
     return read;
   }

@@ -6,7 +6,7 @@ export type Credential =
   /** Two different credentials: which one was meant is not for us to guess. */
   | { kind: 'conflict' };
 
-const NONE: Credential = { kind: 'none' };
+export const NO_CREDENTIAL: Credential = { kind: 'none' };
 const CONFLICT: Credential = { kind: 'conflict' };
 /** The subprotocol that the gateway answers with when the server chooses none. */
 export const OUR_PROTOCOL = 'tollgate';
@@ -36,7 +36,7 @@ export function presentedKey(apiKeys: readonly string[], authorizations: readonl
     if (found !== undefined && found !== text) return CONFLICT;
     found = text;
   }
-  return found === undefined ? NONE : { kind: 'key', text: found };
+  return found === undefined ? NO_CREDENTIAL : { kind: 'key', text: found };
 }
 
 /** What may go upstream of the `Authorization` lines: those of another scheme, unless one carries a key. */

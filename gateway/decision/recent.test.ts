@@ -12,6 +12,14 @@ it('keeps what is in use, and never more than its capacity', () => {
   expect([recent.get(9999), recent.get(5000)]).toEqual([9999, undefined]);
 });
 
+it('has what is used again once, and not what it replaced beside it', () => {
+  const recent = new Recent<number, number>(10);
+  for (let i = 0; i < 6; i++) recent.set(i, i);
+  expect(recent.turns).toBe(1);
+  for (let i = 0; i < 4; i++) expect(recent.get(i)).toBe(i);
+  expect(recent.size).toBe(6);
+});
+
 it('never answers with what was replaced or removed', () => {
   const step = fc.tuple(fc.constantFrom('set', 'get', 'delete', 'clear'), fc.integer({ min: 0, max: 9 }));
   fc.assert(

@@ -27,7 +27,7 @@ export class Recent<K, V> {
     this.#older = create();
   }
 
-  /** Entries kept; one that was used in both halves may be counted twice. */
+  /** Entries kept; one that was set in both halves is counted twice. */
   get size(): number {
     return this.#newer.size + this.#older.size;
   }
@@ -36,7 +36,10 @@ export class Recent<K, V> {
     const found = this.#newer.get(key);
     if (found !== undefined) return found;
     const old = this.#older.get(key);
-    if (old !== undefined) this.set(key, old);
+    if (old === undefined) return undefined;
+    // Or what replaces it would leave it in memory.
+    this.#older.delete(key);
+    this.set(key, old);
     return old;
   }
 

@@ -1,6 +1,7 @@
 import {
   type Credential,
   foreignAuthorizations,
+  NO_CREDENTIAL,
   presentedKey,
   withoutOurProtocols,
 } from '../decision/presented-key.ts';
@@ -100,7 +101,7 @@ class RequestHeadReader {
 
   begin(): void {
     this.#head = emptyHead();
-    // One by one they keep the place that they have, which is asked for anew with each request otherwise.
+    // Setting the length would give their memory away, and each request would ask for it anew.
     while (this.#apiKeys.length > 0) this.#apiKeys.pop();
     while (this.#authorizations.length > 0) this.#authorizations.pop();
     this.#connection = '';
@@ -199,8 +200,6 @@ class RequestHeadReader {
     return head;
   }
 }
-
-const NO_CREDENTIAL: Credential = { kind: 'none' };
 
 function emptyHead(): RequestHead {
   return {
