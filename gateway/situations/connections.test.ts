@@ -102,19 +102,19 @@ describe('a slow client', () => {
     });
     const gateway = await startTestGateway({
       upstreamUrl: upstream.url,
-      listenerLimits: { ...LISTENER_LIMITS, bodyMs: 100, bodyBytes: 10, checkMs: 20, headersMs: 100 },
+      listenerLimits: { ...LISTENER_LIMITS, bodyMs: 400, bodyBytes: 10, checkMs: 20, headersMs: 100 },
     });
     const { plaintext } = await gateway.key();
     const client = await open(gateway.port);
     client.socket.write(
-      `POST / HTTP/1.1\r\nHost: a\r\nX-API-Key: ${plaintext}\r\nContent-Length: 30000\r\n\r\n`,
+      `POST / HTTP/1.1\r\nHost: a\r\nX-API-Key: ${plaintext}\r\nContent-Length: 60000\r\n\r\n`,
     );
-    // Thirty pieces, each sent in time for its window, together far longer than any limit.
-    for (let i = 0; i < 30; i++) {
+    // Sixty pieces, each sent in time for its window, together far longer than any limit.
+    for (let i = 0; i < 60; i++) {
       client.socket.write('x'.repeat(1000));
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
-    await vi.waitFor(() => expect(client.received).toContain('30000 bytes'));
+    await vi.waitFor(() => expect(client.received).toContain('60000 bytes'));
   });
 
   it('is not blamed for an upstream that is slow to read', async () => {
