@@ -1,3 +1,4 @@
+import { performance } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { getHeapStatistics } from 'node:v8';
 import type { Registry } from 'prom-client';
@@ -203,6 +204,8 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   const accessLog =
     config.accessLog === null ? null : new AccessLog(config.accessLog, log, options.workers !== undefined);
 
+  const logsFailures = log.isLevelEnabled('info');
+  const logsAll = log.isLevelEnabled('debug');
   /** Every request ends here, once. What went wrong on our side is a line in the log; the rest only when asked for. */
   const account = (
     arrival: Logged,
@@ -224,11 +227,14 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
         milliseconds,
       });
     }
-    const level = outcome === 'failed' ? 'info' : 'debug';
-    if (!log.isLevelEnabled(level)) return;
+    const failed = outcome === 'failed';
+    if (failed ? !logsFailures : !logsAll) return;
     const ms = Math.round(performance.now() - arrival.startedAt);
     const { method, path, requestId } = arrival;
-    log[level]({ request_id: requestId, method, path, status, outcome, keyId, code, ms }, 'request');
+    log[failed ? 'info' : 'debug'](
+      { request_id: requestId, method, path, status, outcome, keyId, code, ms },
+      'request',
+    );
   };
   const over = (exchange: Exchange, outcome: Outcome, status: number, more: Ending) => {
     arrivals.leave(exchange);

@@ -1,4 +1,5 @@
 import type { Socket } from 'node:net';
+import { performance } from 'node:perf_hooks';
 import { errors } from 'undici';
 import { ownLines } from '../answers/client-headers.ts';
 import type { Allowed } from '../decision/decision.ts';

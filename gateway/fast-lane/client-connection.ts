@@ -5,7 +5,7 @@ import type { Decision } from '../decision/decision.ts';
 import type { Conversation } from '../links/replay.ts';
 import type { Begun } from '../listener/begun.ts';
 import { ClientSocket, type Taker } from '../listener/client-socket.ts';
-import type { Arrival } from '../listener/exchange.ts';
+import type { Arrival, Connection } from '../listener/exchange.ts';
 import type { RefusedBecause } from '../request.ts';
 import type { Route } from '../routes/routes.ts';
 import { answerHeadEnd } from './answer-head.ts';
@@ -42,6 +42,7 @@ const NO_PIECES: Buffer[] = [];
 export class ClientConnection implements Asker, Taker {
   readonly #lane: Lane;
   readonly #socket: Socket;
+  readonly #connection: Connection;
   readonly #next: (socket: Socket) => void;
   readonly #asking: Asking;
   #state: State = 'idle';
@@ -74,6 +75,7 @@ export class ClientConnection implements Asker, Taker {
     this.#lane = lane;
     this.#next = next;
     this.#socket = socket;
+    this.#connection = lane.arrivals.connectionOf(socket);
     this.#asking = new Asking(lane, socket, this);
     this.#since = lane.links.clock.now;
     if (socket instanceof ClientSocket) socket.taker = this;
@@ -119,7 +121,7 @@ export class ClientConnection implements Asker, Taker {
     }
     const lane = this.#lane;
     const { method, target, head } = request;
-    const arrival = lane.arrivals.read(this.#socket, method, target, head);
+    const arrival = lane.arrivals.read(this.#socket, this.#connection, method, target, head);
     const { credential } = head;
     if (credential.kind === 'key' && head.unread.includes(credential.text)) {
       this.#handOver('unusual', null);

@@ -1,4 +1,5 @@
 import type { Server } from 'node:http';
+import { performance } from 'node:perf_hooks';
 import type { ProblemCode } from '../../shared/problems.ts';
 import type { Decision } from '../decision/decision.ts';
 import { type Conversation, replay } from '../links/replay.ts';
@@ -45,7 +46,7 @@ export type LaneEvents = {
 };
 
 export type LaneOptions = {
-  arrivals: Pick<Arrivals, 'read' | 'enter' | 'exit' | 'onceDoneWith'>;
+  arrivals: Pick<Arrivals, 'connectionOf' | 'read' | 'enter' | 'exit' | 'onceDoneWith'>;
   /** The route of a request that may go ahead; `null` where anything else is to be done with it. */
   routeOf(arrival: Arrival): Route | null;
   decide(arrival: Arrival, route: Route): Decision | Promise<Decision>;

@@ -1,3 +1,4 @@
+import { performance } from 'node:perf_hooks';
 import { type Dispatcher, errors } from 'undici';
 import type { UpstreamSpec } from '../routes/route-spec.ts';
 import type { Target } from '../upstream/upstream-group.ts';

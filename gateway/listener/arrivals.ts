@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { BlockList, Socket } from 'node:net';
+import { performance } from 'node:perf_hooks';
 import { clientAddress } from './client-address.ts';
 import type { Connections } from './connections.ts';
 import { type Arrival, type Connection, doneWith, type Exchange } from './exchange.ts';
@@ -25,17 +26,17 @@ export class Arrivals {
    */
   arrive(req: IncomingMessage, res: ServerResponse): Exchange | null {
     const { socket } = req;
-    const begun = this.#connections.get(socket)?.begun ?? null;
-    const arrival = (begun?.arrival ??
+    const connection = this.connectionOf(socket);
+    const arrival = (connection.begun?.arrival ??
       this.read(
         socket,
+        connection,
         req.method as string,
         req.url as string,
         readRequestHead(req.rawHeaders),
       )) as Exchange;
     arrival.req = req;
     arrival.res = res;
-    const { connection } = arrival;
     if (connection.closing) return null;
     // `node:http` closes after its answer whatever that is, since "100 Continue" was not said; here there is no body to
     // say it for.
@@ -48,9 +49,13 @@ export class Arrivals {
     return arrival;
   }
 
+  /** What is known of a connection that was taken in. */
+  connectionOf(socket: Socket): Connection {
+    return this.#connections.get(socket) as Connection;
+  }
+
   /** What bears on a request, from its head and its connection. */
-  read(socket: Socket, method: string, target: string, head: RequestHead): Arrival {
-    const connection = this.#connections.get(socket) as Connection;
+  read(socket: Socket, connection: Connection, method: string, target: string, head: RequestHead): Arrival {
     const { peer } = connection;
     const query = target.indexOf('?');
     // What an unknown peer says of where a request came from is not believed; it is the origin itself.
@@ -87,7 +92,7 @@ export class Arrivals {
 
   /** Calls back when the next request that `node:http` reads from a connection is over, or the connection is closed. */
   onceDoneWith(socket: Socket, then: () => void): void {
-    const connection = this.#connections.get(socket) as Connection;
+    const connection = this.connectionOf(socket);
     connection.doneWith = then;
     if (socket.destroyed) doneWith(connection);
   }

@@ -1,4 +1,5 @@
 import type { Socket } from 'node:net';
+import { performance } from 'node:perf_hooks';
 import type { Dispatcher } from 'undici';
 import { addFraming, sendableReason } from '../answers/answer-framing.ts';
 import {

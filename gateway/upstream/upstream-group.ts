@@ -1,3 +1,4 @@
+import { performance } from 'node:perf_hooks';
 import type { HealthSpec, UpstreamSpec } from '../routes/route-spec.ts';
 import { HealthChecks } from './health-checks.ts';
 import { RetryBudget } from './retry-budget.ts';
