@@ -38,15 +38,21 @@ export function rateLimitLines(windows: readonly WindowState[], quota: QuotaStat
   return `${lines}X-RateLimit-Limit: ${limit}\r\nX-RateLimit-Remaining: ${remaining}\r\nX-RateLimit-Reset: ${resetSeconds}\r\n`;
 }
 
-/** What the lines of one window say whatever is left of it: before that, and between that and when it renews. */
-type Fixed = Pick<WindowState, 'name' | 'limit' | 'windowSeconds'> & { begin: string; older: string };
+const PLACES = 64;
+/** What the lines of one window say whatever is left of it: before that, and then by when it renews. */
+type Fixed = Pick<WindowState, 'name' | 'limit' | 'windowSeconds'> & {
+  begin: string;
+  renewals: (Renewal | undefined)[];
+};
+/** What they say of when it renews: between the two places that tell what is left, and after them. */
+type Renewal = { resetSeconds: number; between: string; end: string };
 
 /** By limit and length. Most requests are of one of a few plans. */
-const FIXED: (Fixed | undefined)[] = new Array(64).fill(undefined);
+const FIXED: (Fixed | undefined)[] = new Array(PLACES).fill(undefined);
 
 /** The lines of what most plans have: one window. Half of what they cost is the number of pieces that they are made of. */
 function linesOfOne({ name, limit, windowSeconds, remaining, resetSeconds }: WindowState): string {
-  const place = (limit ^ windowSeconds) & (FIXED.length - 1);
+  const place = (limit ^ windowSeconds) & (PLACES - 1);
   let fixed = FIXED[place];
   if (
     fixed === undefined ||
@@ -59,11 +65,21 @@ function linesOfOne({ name, limit, windowSeconds, remaining, resetSeconds }: Win
       limit,
       windowSeconds,
       begin: onePiece(`RateLimit-Policy: "${name}";q=${limit};w=${windowSeconds}\r\nRateLimit: "${name}";r=`),
-      older: onePiece(`\r\nX-RateLimit-Limit: ${limit}\r\nX-RateLimit-Remaining: `),
+      renewals: new Array(PLACES).fill(undefined),
     };
     FIXED[place] = fixed;
   }
-  return `${fixed.begin}${remaining};t=${resetSeconds}${fixed.older}${remaining}\r\nX-RateLimit-Reset: ${resetSeconds}\r\n`;
+  let renewal = fixed.renewals[resetSeconds & (PLACES - 1)];
+  if (renewal?.resetSeconds !== resetSeconds) {
+    renewal = {
+      resetSeconds,
+      between: onePiece(`;t=${resetSeconds}\r\nX-RateLimit-Limit: ${limit}\r\nX-RateLimit-Remaining: `),
+      end: onePiece(`\r\nX-RateLimit-Reset: ${resetSeconds}\r\n`),
+    };
+    fixed.renewals[resetSeconds & (PLACES - 1)] = renewal;
+  }
+  const left = `${remaining}`;
+  return fixed.begin + left + renewal.between + left + renewal.end;
 }
 
 function said(windows: readonly WindowState[], quota: QuotaState | null): Said {

@@ -8,7 +8,7 @@ import { isSendable, upstreamLines, upstreamTarget } from '../upstream/upstream-
 /**
  * The head of a request as undici writes it, latin1; `null` when a value of ours is not plain enough.
  *
- * @param hop what follows the request line: `Host` and `Connection`, each with its CRLF
+ * @param hop as `Links` has it
  * @param length of the body; it is told where the method makes one expected (RFC 9110 section 8.6)
  */
 export function requestHead(
@@ -23,7 +23,7 @@ export function requestHead(
   if (!isSendable(allowed)) return null;
   if (route.upstream.secret !== null) readTheRest(arrival.head);
   const path = upstreamTarget(arrival.target, route, target);
-  const head = `${method} ${path} HTTP/1.1\r\n${hop}${upstreamLines(arrival, route, allowed)}`;
+  const head = `${method} ${path}${hop}${upstreamLines(arrival, route, allowed)}`;
   if (method === 'GET' || method === 'DELETE') return `${head}\r\n`;
   return `${head}content-length: ${length}\r\n\r\n`;
 }

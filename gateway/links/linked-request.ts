@@ -60,7 +60,7 @@ export function askOverLink(
 /** As undici writes it, latin1; `null` when it is not plain enough. */
 function headOf({ method, path, headers }: BareRequest, hop: string): string | null {
   if (!path.startsWith('/')) return null;
-  let head = `${method} ${path} HTTP/1.1\r\n${hop}`;
+  let head = `${method} ${path}${hop}`;
   for (let i = 0; i < headers.length; i += 2) head += `${headers[i]}: ${headers[i + 1]}\r\n`;
   head += EXPECT_A_BODY.has(method) ? 'content-length: 0\r\n\r\n' : '\r\n';
   return PLAIN_HEAD.test(head) ? head : null;

@@ -1,3 +1,4 @@
+import { onePiece } from '../one-piece.ts';
 import type { Target } from '../upstream/upstream-group.ts';
 import { type Clock, Link } from './link.ts';
 
@@ -6,7 +7,7 @@ const PATIENT_MS = 250;
 
 /** Our connections to one server: a stack, so that the most recently used one goes first and the rest run out. */
 export class Links {
-  /** What each request says of its hop, each line with its CRLF. */
+  /** What follows the target in each request's head: the version, and what is said of the hop, each line with its CRLF. */
   readonly hop: string;
   readonly #target: Target;
   readonly #at: { host: string; port: number };
@@ -30,7 +31,7 @@ export class Links {
    */
   constructor(target: Target, clock: Clock, mayOpen: () => boolean, otherwiseMs: number) {
     const { hostname, port, host } = new URL(target.origin);
-    this.hop = `host: ${host}\r\nconnection: keep-alive\r\n`;
+    this.hop = onePiece(` HTTP/1.1\r\nhost: ${host}\r\nconnection: keep-alive\r\n`);
     this.#at = { host: hostname.replace(/^\[|\]$/g, ''), port: port === '' ? 80 : Number(port) };
     this.#clock = clock;
     this.#mayOpen = mayOpen;

@@ -34,7 +34,10 @@ export type Connection = {
   underWay: { clientGone(): void } | null;
   /** Somebody listens for that. */
   watched: boolean;
-  /** What was last said upstream of the way its requests take; `null`: nothing. See `upstream-headers.ts`. */
+  /**
+   * What was last said upstream of the way its requests take, after the end of the line before; `null`: nothing. See
+   * `upstream-headers.ts`.
+   */
   said: { host: string; lines: string } | null;
   /** The next request on it was begun in the fast lane; `null`: it was not. */
   begun: Begun | null;

@@ -72,18 +72,18 @@ export function upstreamLines(arrival: Arrival, route: Route, { key, plan }: All
   for (let i = 0; i < endToEnd.length; i += 2) lines += `${endToEnd[i]}: ${endToEnd[i + 1]}\r\n`;
   lines +=
     `X-Consumer-ID: ${key.customerId ?? ''}\r\nX-Consumer-Plan: ${plan.id}\r\nX-Credential-Identifier: ${key.id}\r\n` +
-    `X-Request-ID: ${requestId}\r\n${wayLines(arrival)}`;
+    `X-Request-ID: ${requestId}${wayLines(arrival)}`;
   return secret === null ? lines : `${lines}${secret.header}: ${secret.value}\r\n`;
 }
 
 /**
- * The lines on the way that a request took. Of one that comes from no proxy they are those of the last one on its connection,
- * unless it names another host.
+ * The lines on the way that a request took, after the end of the line before. Of one that comes from no proxy they are those of the
+ * last one on its connection, unless it names another host.
  */
 function wayLines({ connection, forwardedFor, forwardedProto, forwardedHost }: Arrival): string {
   if (connection.said?.host === forwardedHost) return connection.said.lines;
   const lines =
-    `X-Forwarded-For: ${forwardedFor}\r\nX-Forwarded-Proto: ${forwardedProto}\r\n` +
+    `\r\nX-Forwarded-For: ${forwardedFor}\r\nX-Forwarded-Proto: ${forwardedProto}\r\n` +
     `X-Forwarded-Host: ${forwardedHost}\r\nVia: 1.1 tollgate\r\n`;
   if (!connection.peer.trusted) connection.said = { host: forwardedHost, lines: onePiece(lines) };
   return lines;
