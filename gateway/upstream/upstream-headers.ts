@@ -60,6 +60,12 @@ export function upstreamHeaders(
   return headers;
 }
 
+/** What stands between the values. Added up, as a template asks of each of its pieces whether it is a string. */
+const CONSUMER = 'X-Consumer-ID: ';
+const PLAN = '\r\nX-Consumer-Plan: ';
+const KEY = '\r\nX-Credential-Identifier: ';
+const REQUEST = '\r\nX-Request-ID: ';
+
 /**
  * The same as the text of a head, each line with its CRLF, from as few pieces as can be. Lines of the request that were
  * left as they came go as they are: where the route has a secret, there may be none.
@@ -70,9 +76,8 @@ export function upstreamLines(arrival: Arrival, route: Route, { key, plan }: All
   const endToEnd = secret === null ? head.endToEnd : without(head.endToEnd, secret.header);
   let lines = head.unread;
   for (let i = 0; i < endToEnd.length; i += 2) lines += `${endToEnd[i]}: ${endToEnd[i + 1]}\r\n`;
-  lines +=
-    `X-Consumer-ID: ${key.customerId ?? ''}\r\nX-Consumer-Plan: ${plan.id}\r\nX-Credential-Identifier: ${key.id}\r\n` +
-    `X-Request-ID: ${requestId}${wayLines(arrival)}`;
+  lines += CONSUMER + (key.customerId ?? '') + PLAN + plan.id + KEY + key.id + REQUEST + requestId;
+  lines += wayLines(arrival);
   return secret === null ? lines : `${lines}${secret.header}: ${secret.value}\r\n`;
 }
 
