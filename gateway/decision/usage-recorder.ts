@@ -7,6 +7,8 @@ import type { Chain, Key } from './key.ts';
 /** What a key consumed in an hour and is not in the ledger yet. */
 export type Count = {
   readonly keyId: string;
+  /** Which part of the ledger its row is in, from 0 to below {@link PARTS}: by the beginning of the key's id. */
+  readonly part: number;
   chain: Chain;
   readonly hour: number;
   requests: number;
@@ -40,6 +42,8 @@ const SHARE = 1 / 40;
 const MIN_BATCH = 100;
 const MAX_BATCH = 250;
 const CROWDED = 1 / 4;
+/** Of two characters of ASCII each. */
+const PARTS = 2 ** 14;
 /** Later than any write: whether what was written is in the ledger will be known with the next answer. */
 const NOBODY_KNOWS = 2 ** 30;
 
@@ -160,6 +164,7 @@ export class UsageRecorder {
     }
     const count: Count = {
       keyId: id,
+      part: ((id.charCodeAt(0) & 127) << 7) | (id.charCodeAt(1) & 127),
       chain,
       hour,
       requests: 0,
@@ -367,9 +372,9 @@ export class UsageRecorder {
           count.over = true;
       }
     }
-    this.#dirty = taken.slice();
+    this.#dirty = taken;
     this.#forgetPastHours();
-    return taken;
+    return byPart(taken);
   }
 
   /** Counts stay for their hour: most keys that are used are used again, and a count costs more to make than to keep. */
@@ -382,6 +387,21 @@ export class UsageRecorder {
       this.#current.delete(keyId);
     }
   }
+}
+
+/**
+ * Counts in the order of their parts. What is written at once is then on few of the ledger's pages, where any hundred of many rows
+ * would be on nearly as many: of each page that a row changes, the whole is written.
+ */
+function byPart(counts: readonly Count[]): Count[] {
+  const ordered = counts.slice();
+  if (counts.length <= MIN_BATCH) return ordered;
+  const begins = new Uint32Array(PARTS + 1);
+  for (const { part } of counts) (begins[part + 1] as number)++;
+  for (let part = 0; part < PARTS; part++)
+    begins[part + 1] = (begins[part + 1] as number) + (begins[part] as number);
+  for (const count of counts) ordered[(begins[count.part] as number)++] = count;
+  return ordered;
 }
 
 function rowOf(count: Count): TakenRow {
