@@ -68,12 +68,71 @@ describe('a kept connection that breaks before a byte of the answer', () => {
     expect(upstream.heads()).toHaveLength(2);
   });
 
-  it('PUT with a body is not sent again: the body is gone', async () => {
+  /** An upstream on one connection, kept after a request with a body: those have connections of their own. */
+  async function keptByBodies() {
     const upstream = await breaking(1);
-    const { ask } = await behind([upstream.url]);
-    // Requests with a body have connections of their own.
+    const { ask, gateway } = await behind([upstream.url]);
     await warmUp(() => ask('PUT', 'body\r\n'), upstream);
-    expect(await ask('PUT', 'body')).toMatch(/^HTTP\/1\.1 502 /);
+    return { upstream, ask, gateway };
+  }
+
+  it('PUT with a small body is sent once more, with its body', async () => {
+    const { upstream, ask } = await keptByBodies();
+    expect(await ask('PUT', 'small body')).toMatch(/^HTTP\/1\.1 200 [\s\S]*\r\n\r\ngood$/);
+    expect(upstream.heads()).toHaveLength(3);
+    expect(upstream.connections.at(-1)?.received).toMatch(/\r\ncontent-length: 10\r\n\r\nsmall body$/i);
+  });
+
+  it('so is one whose body is still on its way, in chunks', async () => {
+    let broken = false;
+    const upstream = await startRawUpstream(({ socket }, nth) => {
+      if (nth > 0) {
+        broken = true;
+        socket.destroy();
+      } else if (!broken) socket.write(GOOD);
+      else
+        socket.on('data', (chunk) => {
+          if (chunk.toString('latin1').endsWith('0\r\n\r\n')) socket.write(GOOD);
+        });
+    });
+    const { ask, gateway } = await behind([upstream.url]);
+    await warmUp(() => ask('PUT', 'body\r\n'), upstream);
+    const { plaintext } = await gateway.key();
+    const lines = `Host: h\r\nX-API-Key: ${plaintext}\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n`;
+    const socket = connect(gateway.port, '127.0.0.1', () =>
+      socket.write(`PUT / HTTP/1.1\r\n${lines}\r\n5\r\nbegun\r\n`),
+    );
+    let received = '';
+    socket.on('data', (chunk) => {
+      received += chunk;
+    });
+    await vi.waitFor(() => expect(upstream.connections.at(-1)?.received).toMatch(/\r\n\r\n5\r\nbegun/));
+    expect(upstream.heads()).toHaveLength(3);
+    socket.write('6\r\n ended\r\n0\r\n\r\n');
+    await vi.waitFor(() => expect(received).toMatch(/^HTTP\/1\.1 200 [\s\S]*\r\n\r\ngood$/));
+    expect(upstream.connections.at(-1)?.received).toMatch(/\r\n\r\n5\r\nbegun\r\n6\r\n ended\r\n0\r\n\r\n$/);
+  });
+
+  it.each(['POST', 'PATCH'])('%s with a small body is not sent again', async (method) => {
+    const { upstream, ask } = await keptByBodies();
+    expect(await ask(method, 'body')).toMatch(/^HTTP\/1\.1 502 /);
+    expect(upstream.heads()).toHaveLength(2);
+  });
+
+  it('PUT of which too much was sent is not sent again: the body is not kept', async () => {
+    const large = 'x'.repeat(200_000);
+    // Breaks once all of it is there.
+    const upstream = await startRawUpstream(({ socket }, nth) => {
+      if (nth === 0) socket.write(GOOD);
+      let bytes = 0;
+      socket.on('data', (chunk) => {
+        bytes += chunk.length;
+        if (nth > 0 && bytes >= large.length / 2) socket.destroy();
+      });
+    });
+    const { ask } = await behind([upstream.url]);
+    await warmUp(() => ask('PUT', 'body\r\n'), upstream);
+    expect(await ask('PUT', large)).toMatch(/^HTTP\/1\.1 502 /);
     expect(upstream.heads()).toHaveLength(2);
   });
 

@@ -28,15 +28,15 @@ const ONE_WRITE_BYTES = 16 * 1024;
  * One request on its way upstream and its answer on the way back.
  *
  * Once, and only while nothing of an answer was received, a request that failed is sent again: when no byte of it was
- * sent, or when its method is idempotent (RFC 9110 section 9.2.2) and it has no body, since bodies are not kept. undici
- * itself never sends a request twice as long as a connection carries one at a time.
+ * sent, or when its method is idempotent (RFC 9110 section 9.2.2); its body, too, as far as that is kept. undici itself never
+ * sends a request twice as long as a connection carries one at a time.
  */
 export class Forwarding implements Dispatcher.DispatchHandler, WaitingRequest {
   readonly #exchange: Exchange;
   readonly #route: Route;
   readonly #allowed: Allowed | null;
   readonly #headers: string[];
-  readonly #body: RequestBody | null;
+  #body: RequestBody | null = null;
   readonly #events: ForwardEvents;
   /** Over which it is sent; `null`: over undici's connections. */
   readonly #links: UpstreamLinks | null;
@@ -76,8 +76,7 @@ export class Forwarding implements Dispatcher.DispatchHandler, WaitingRequest {
     this.#headers = upstreamHeaders(exchange, route, allowed, req.httpVersion);
     if (head.hasBody && head.contentLength !== null) this.#headers.push('Content-Length', head.contentLength);
     this.#links = !head.hasBody && (allowed === null || isSendable(allowed)) ? links : null;
-    this.#body = head.hasBody ? new RequestBody(req, route.policy.maxBodyBytes) : null;
-    this.#body?.once('error', this.#bodyFailed.bind(this));
+    if (head.hasBody) this.#read(new RequestBody(req, route.policy.maxBodyBytes));
     if (!connection.watched) watch(exchange.socket, connection);
     connection.underWay = this;
   }
@@ -135,6 +134,7 @@ export class Forwarding implements Dispatcher.DispatchHandler, WaitingRequest {
 
   onResponseStarted(): void {
     this.#heard = true;
+    this.#body?.keepNoLonger();
   }
 
   onResponseStart(
@@ -222,6 +222,8 @@ export class Forwarding implements Dispatcher.DispatchHandler, WaitingRequest {
     if (isServersFault(error)) this.#route.group.failed(target, failureOf(error) === 'timeout');
     this.#leave();
     if (this.#asked === 1 && this.#mayAskAgain(sent, error) && this.#route.group.mayRetry()) {
+      // undici destroys the one that it was given, which is nobody's failure then.
+      if (this.#body !== null) this.#read(this.#body.again());
       // Not at once: undici is in the middle of putting the broken connection away. What else has broken meanwhile is
       // seen, too, before another connection is chosen.
       setImmediate(askAgain, this, target, error);
@@ -243,9 +245,14 @@ export class Forwarding implements Dispatcher.DispatchHandler, WaitingRequest {
     this.#fail(error);
   }
 
+  #read(body: RequestBody): void {
+    this.#body = body;
+    body.once('error', (error) => this.#bodyFailed(body, error));
+  }
+
   /** The body cannot be read to its end. Who is asked finds out by himself. */
-  #bodyFailed(error: Error): void {
-    if (this.#over || this.#answering || this.#target !== null) return;
+  #bodyFailed(body: RequestBody, error: Error): void {
+    if (body !== this.#body || this.#over || this.#answering || this.#target !== null) return;
     this.#route.group.leave(this);
     this.#fail(error);
   }
@@ -310,10 +317,9 @@ export class Forwarding implements Dispatcher.DispatchHandler, WaitingRequest {
   }
 
   #mayAskAgain(sent: boolean, error: Error): boolean {
-    if (!isServersFault(error)) return false;
-    if (!sent) return this.#body === null || !this.#body.destroyed;
+    if (!isServersFault(error) || (this.#body !== null && !this.#body.isKept)) return false;
     const { method } = this.#exchange;
-    return !this.#heard && this.#body === null && IDEMPOTENT.has(method) && connectionBroke(error);
+    return !sent || (!this.#heard && IDEMPOTENT.has(method) && connectionBroke(error));
   }
 
   /** Nothing was answered and nothing will be. */

@@ -3,6 +3,9 @@ import type { Socket } from 'node:net';
 import { Readable } from 'node:stream';
 import { MalformedBody } from '../listener/connection-fault.ts';
 
+/** Up to this size, what was passed on of a body is kept until an answer begins. */
+const KEPT_BYTES = 64 * 1024;
+
 /**
  * A request's body on its way upstream, chunk by chunk, at the pace of the slower side. A stream of its own rather than
  * the request itself: the HTTP client destroys the stream it is given, and the request with its connection must outlive
@@ -13,6 +16,11 @@ export class RequestBody extends Readable {
   /** Bytes that may still come. */
   #room: number;
   #failed = false;
+  #ended = false;
+  #detached = false;
+  /** All that has come so far; `null`: it is too much to be kept, or nobody needs it any more. */
+  #kept: Buffer[] | null = [];
+  #keptBytes = 0;
 
   /** @param maxBytes `null`: any number */
   constructor(req: IncomingMessage, maxBytes: number | null) {
@@ -26,7 +34,7 @@ export class RequestBody extends Readable {
   }
 
   override _read(): void {
-    if (!this.#failed) this.#req.resume();
+    if (!this.#failed && !this.#detached) this.#req.resume();
   }
 
   override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
@@ -34,8 +42,29 @@ export class RequestBody extends Readable {
     done(error);
   }
 
+  /** Whether all of it can be sent once more. */
+  get isKept(): boolean {
+    return this.#kept !== null && !this.#failed;
+  }
+
+  /** No answer can be lost any more, so that it will not be sent once more. */
+  keepNoLonger(): void {
+    this.#kept = null;
+  }
+
+  /** The same body from its beginning, in place of this one, while it {@link isKept}. */
+  again(): RequestBody {
+    this.detach();
+    const next = new RequestBody(this.#req, this.#room);
+    for (const chunk of this.#kept ?? []) next.#pass(chunk);
+    if (this.#ended) next.#onEnd();
+    return next;
+  }
+
   /** Lets go of the request: what still comes is for whoever reads it now. */
   detach(): void {
+    if (this.#detached) return;
+    this.#detached = true;
     this.#req.off('data', this.#onData);
     this.#req.off('end', this.#onEnd);
     this.#req.off('error', this.#onError);
@@ -46,8 +75,15 @@ export class RequestBody extends Readable {
     this.#room -= chunk.length;
     // A length that was announced was looked at before; this one came in chunks.
     if (this.#room < 0) this.#fail(new MalformedBody('payload_too_large'));
-    else if (!this.push(chunk)) this.#req.pause();
+    else if (!this.#pass(chunk)) this.#req.pause();
   };
+
+  #pass(chunk: Buffer): boolean {
+    this.#keptBytes += chunk.length;
+    if (this.#keptBytes > KEPT_BYTES) this.#kept = null;
+    this.#kept?.push(chunk);
+    return this.push(chunk);
+  }
 
   /** A client that left is the connection's affair; a body that cannot be read has to fail upstream, too. */
   readonly #onError = (error: Error): void => {
@@ -61,6 +97,7 @@ export class RequestBody extends Readable {
   }
 
   readonly #onEnd = (): void => {
+    this.#ended = true;
     this.push(null);
   };
 }
