@@ -69,22 +69,21 @@ export function fuzzCase(seed: number, index: number, keys: readonly string[]): 
   const messages: string[][] = [];
   for (let n = random.pick([1, 1, 1, 2, 3]); n > 0; n--)
     messages.push(split(random, fuzzRequest(random, keys), 0.2));
-  // Of a pipeline, only the request whose turn it is gets interim answers: which one that is, is a matter of time.
   const pipelined = messages.some((pieces) => (pieces.join('').match(/ HTTP\/1/g)?.length ?? 0) > 1);
-  const answers = Array.from({ length: 1 + random.integer(2) }, () => fuzzAnswer(random, !pipelined));
+  const answers = Array.from({ length: 1 + random.integer(2) }, () => fuzzAnswer(random, pipelined));
   return { messages, answers, leave: random.chance(0.03) ? random.pick(['end', 'reset']) : 'no' };
 }
 
-/** Plays a case on both sides. `null`: nothing differs. @param closingTurns see {@link play} */
+/** Plays a case on both sides. `null`: nothing differs. @param pause see {@link play} */
 export async function compare(
   pair: Pair,
   fuzzCase: FuzzCase,
   key: string,
-  closingTurns?: number,
+  pause?: number,
 ): Promise<Difference | null> {
   const [without, withLane] = await Promise.all(
     [pair.without, pair.with].map(({ gateway, upstream }) =>
-      play(gateway.port, upstream, fuzzCase, key, closingTurns),
+      play(gateway.port, upstream, fuzzCase, key, pause),
     ),
   );
   const [a, b] = [without, withLane] as [FuzzSight, FuzzSight];

@@ -87,7 +87,7 @@ export class FuzzUpstream {
     const line = request.slice(0, request.indexOf('\r\n'));
     const { pieces, after } = this.answers[checksum(line) % this.answers.length] as FuzzAnswer;
     for (const piece of pieces) {
-      if (piece !== pieces[0]) await turns(2);
+      if (piece !== pieces[0]) await turns(PAUSE);
       this.activity++;
       socket.write(piece, 'latin1');
     }
@@ -99,19 +99,24 @@ export class FuzzUpstream {
   }
 }
 
-/** How long an upstream that closes after its answer waits with that, if nothing else is said. */
-const CLOSING_TURNS = 2;
+/** Turns of the event loop between two things that somebody does, if nothing else is said. */
+const PAUSE = 2;
 
-/** Plays a case against a gateway. @param closingTurns how long an upstream that closes after its answer waits with that */
+/**
+ * Plays a case against a gateway.
+ *
+ * @param pause turns of the event loop between the pieces that the client sends, and before an upstream that closes after its
+ * answer does so
+ */
 export async function play(
   port: number,
   upstream: FuzzUpstream,
   { messages, answers, leave }: FuzzCase,
   key: string,
-  closingTurns = CLOSING_TURNS,
+  pause = PAUSE,
 ): Promise<FuzzSight> {
   upstream.answers = answers;
-  upstream.closingTurns = closingTurns;
+  upstream.closingTurns = pause;
   upstream.requests = [];
   upstream.parts = [];
   let client = '';
@@ -134,7 +139,7 @@ export async function play(
     for (const piece of message) {
       if (closed || !socket.writable) break;
       socket.write(piece, 'latin1');
-      await turns(2);
+      await turns(pause);
     }
     await quiet(upstream);
   }
