@@ -81,7 +81,7 @@ describe('rate-limit headers', () => {
       name: fc.constantFrom('minute', 'hour', 'day'),
       limit: few(1, 60, 61, 124, 600, 664, 1_000_000_000_000),
       remaining: few(0, 1, 59, 600),
-      resetSeconds: few(1, 31, 60),
+      resetSeconds: few(1, 31, 60, 63, 64, 65, 124, 3600),
       windowSeconds: few(1, 60, 3600, 86_400),
     });
     const windows = fc.array(window, { maxLength: 3 });

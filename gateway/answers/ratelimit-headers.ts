@@ -38,21 +38,24 @@ export function rateLimitLines(windows: readonly WindowState[], quota: QuotaStat
   return `${lines}X-RateLimit-Limit: ${limit}\r\nX-RateLimit-Remaining: ${remaining}\r\nX-RateLimit-Reset: ${resetSeconds}\r\n`;
 }
 
-const PLACES = 64;
 /** What the lines of one window say whatever is left of it: before that, and then by when it renews. */
 type Fixed = Pick<WindowState, 'name' | 'limit' | 'windowSeconds'> & {
   begin: string;
+  /** By the seconds until then. */
   renewals: (Renewal | undefined)[];
 };
 /** What they say of when it renews: between the two places that tell what is left, and after them. */
-type Renewal = { resetSeconds: number; between: string; end: string };
+type Renewal = { between: string; end: string };
 
 /** By limit and length. Most requests are of one of a few plans. */
-const FIXED: (Fixed | undefined)[] = new Array(PLACES).fill(undefined);
+const FIXED: (Fixed | undefined)[] = new Array(64).fill(undefined);
+/** Of how many seconds it is kept what is said of them: more come up so seldom again that keeping them costs more. */
+const KEPT_SECONDS = 64;
 
 /** The lines of what most plans have: one window. Half of what they cost is the number of pieces that they are made of. */
 function linesOfOne({ name, limit, windowSeconds, remaining, resetSeconds }: WindowState): string {
-  const place = (limit ^ windowSeconds) & (PLACES - 1);
+  // Knuth's multiplicative hashing: limits are round numbers.
+  const place = Math.imul(limit ^ windowSeconds, 0x9e3779b1) >>> 26;
   let fixed = FIXED[place];
   if (
     fixed === undefined ||
@@ -65,18 +68,17 @@ function linesOfOne({ name, limit, windowSeconds, remaining, resetSeconds }: Win
       limit,
       windowSeconds,
       begin: onePiece(`RateLimit-Policy: "${name}";q=${limit};w=${windowSeconds}\r\nRateLimit: "${name}";r=`),
-      renewals: new Array(PLACES).fill(undefined),
+      renewals: new Array(KEPT_SECONDS).fill(undefined),
     };
     FIXED[place] = fixed;
   }
-  let renewal = fixed.renewals[resetSeconds & (PLACES - 1)];
-  if (renewal?.resetSeconds !== resetSeconds) {
-    renewal = {
-      resetSeconds,
-      between: onePiece(`;t=${resetSeconds}\r\nX-RateLimit-Limit: ${limit}\r\nX-RateLimit-Remaining: `),
-      end: onePiece(`\r\nX-RateLimit-Reset: ${resetSeconds}\r\n`),
-    };
-    fixed.renewals[resetSeconds & (PLACES - 1)] = renewal;
+  const isKept = resetSeconds < KEPT_SECONDS;
+  let renewal = isKept ? fixed.renewals[resetSeconds] : undefined;
+  if (renewal === undefined) {
+    const between = `;t=${resetSeconds}\r\nX-RateLimit-Limit: ${limit}\r\nX-RateLimit-Remaining: `;
+    const end = `\r\nX-RateLimit-Reset: ${resetSeconds}\r\n`;
+    renewal = isKept ? { between: onePiece(between), end: onePiece(end) } : { between, end };
+    if (isKept) fixed.renewals[resetSeconds] = renewal;
   }
   const left = `${remaining}`;
   return fixed.begin + left + renewal.between + left + renewal.end;
