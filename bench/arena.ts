@@ -16,6 +16,11 @@ export const CONTENDER_CORE = 0;
 export const KEYS = 10_000;
 /** More than any run makes. */
 const NEVER_REACHED = 1_000_000_000;
+/**
+ * Full load before anything is measured, seconds. What compiles itself while it runs becomes faster for as long as that, and then
+ * runs for weeks.
+ */
+export const WARM_UP_SECONDS = 6;
 /** Connections over which each key is used once before anything is measured. */
 const FIRST_USES_AT_ONCE = 16;
 
@@ -80,6 +85,7 @@ export async function compare(
       conditions: {
         rounds,
         keys: KEYS,
+        'seconds to warm up': warmUpSeconds,
         load: GENERATOR === 'wrk' ? `wrk ${debianVersion('wrk')}` : GENERATOR,
         upstream: origin.madeOf,
         cores: PIN

@@ -1,4 +1,4 @@
-import { compare, type Reading, type Run } from './arena.ts';
+import { compare, type Reading, type Run, WARM_UP_SECONDS } from './arena.ts';
 import { CONTENDERS } from './contenders/all.ts';
 import type { Contender } from './contenders/contender.ts';
 import { load } from './load.ts';
@@ -19,7 +19,7 @@ export const STRAIGHT: Contender = {
 /** Everyone at the same work, at full load: requests a second, processor time a request, latency. */
 export async function benchGateway({ quick }: { quick: boolean }): Promise<Outcome> {
   const seconds = quick ? 2 : 5;
-  const settings = { rounds: quick ? 2 : 5, warmUpSeconds: quick ? 1 : 2 };
+  const settings = { rounds: quick ? 2 : 5, warmUpSeconds: quick ? 1 : WARM_UP_SECONDS };
   const outcome = await compare([STRAIGHT, ...CONTENDERS], settings, (run) =>
     fullLoad(run, CONNECTIONS, seconds),
   );

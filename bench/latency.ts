@@ -1,4 +1,4 @@
-import { compare, type Reading, type Run } from './arena.ts';
+import { compare, type Reading, type Run, WARM_UP_SECONDS } from './arena.ts';
 import { nginxAuthRequest, nginxLua, nginxStatic } from './contenders/nginx.ts';
 import { tollgateFastLane, tollgateNodeHttp } from './contenders/tollgate.ts';
 import { LOAD_CORE, load } from './load.ts';
@@ -16,7 +16,7 @@ const CONNECTIONS = 64;
  */
 export async function benchLatency({ quick }: { quick: boolean }): Promise<Outcome> {
   const seconds = quick ? 2 : 6;
-  const settings = { rounds: quick ? 2 : 5, warmUpSeconds: quick ? 1 : 2 };
+  const settings = { rounds: quick ? 2 : 5, warmUpSeconds: quick ? 1 : WARM_UP_SECONDS };
   const outcome = await compare(CONTENDERS, settings, (each) => halfLoad(each, quick ? 1 : 3, seconds));
   const conditions = {
     connections: CONNECTIONS,
