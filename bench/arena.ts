@@ -64,7 +64,7 @@ export async function compare(
     }
     const figures: Figure[] = [];
     for (let round = 0; round < rounds; round++) {
-      for (const contender of rotated(present, round)) {
+      for (const contender of inTurn(present, round)) {
         const reading = await oneRun(contender, arena, round, warmUpSeconds, started, read);
         for (const [measure, { value, unit }] of Object.entries(reading)) {
           const known = figures.find((each) => each.subject === contender.name && each.measure === measure);
@@ -141,7 +141,9 @@ function installPackages(contenders: readonly Contender[]): void {
   }
 }
 
-function rotated<T>(list: readonly T[], by: number): T[] {
-  const at = by % list.length;
-  return [...list.slice(at), ...list.slice(0, at)];
+/** Each round begins with another one, and every second goes the other way round. */
+function inTurn<T>(list: readonly T[], round: number): T[] {
+  const at = round % list.length;
+  const rotated = [...list.slice(at), ...list.slice(0, at)];
+  return round % 2 === 0 ? rotated : rotated.reverse();
 }

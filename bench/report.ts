@@ -111,11 +111,12 @@ function targets({ bench, figures }: Results): string {
   return [
     '| Ratio or figure | measured | aim | |',
     '| --- | ---: | ---: | --- |',
-    ...all.map(({ target, value, unit, met }) => {
+    ...all.map(({ target, value, spread, unit, met }) => {
       const { subject, of, measure } = target;
       const what = of === null ? `${subject}: ${measure}` : `${subject} / ${of}, ${measure}`;
       const verdict = met === null ? '' : met ? 'met' : '**missed**';
-      const text = `${quoted(value)}${unit && ` ${unitText(unit)}`}`;
+      const between = spread === null ? '' : ` <sub>${quoted(spread.min)} to ${quoted(spread.max)}</sub>`;
+      const text = `${quoted(value)}${unit && ` ${unitText(unit)}`}${between}`;
       return `| ${what} | ${text} | ${targetText(target, unitText(unit))} | ${verdict} |`;
     }),
   ].join('\n');

@@ -12,7 +12,7 @@ import {
 import { knownKeys, MANY } from './known-keys.ts';
 import type { Figure } from './results.ts';
 import { P99 } from './revocation.ts';
-import { measured, quoted } from './statistics.ts';
+import { type Measured, measured, quoted } from './statistics.ts';
 
 /**
  * What Tollgate sets out to reach: a figure of one subject, as a multiple of the same figure of another, or by itself.
@@ -109,6 +109,8 @@ export const TARGETS: readonly Target[] = [
 export type Judged = {
   target: Target;
   value: number;
+  /** Of the ratios of the rounds, the smallest and the largest; `null`: it is no ratio, or there was one round. */
+  spread: Pick<Measured, 'min' | 'max'> | null;
   unit: string;
   /** `null`: there is no bound. */
   met: boolean | null;
@@ -116,21 +118,30 @@ export type Judged = {
 
 /** The targets of a benchmark whose figures are there. */
 export function judged(bench: string, figures: readonly Figure[]): Judged[] {
-  const medianOf = (subject: string, measure: string) => {
-    const figure = figures.find((each) => each.subject === subject && each.measure === measure);
-    return figure && { value: measured(figure.runs).median, unit: figure.unit };
-  };
+  const figureOf = (subject: string, measure: string) =>
+    figures.find((each) => each.subject === subject && each.measure === measure);
   return TARGETS.filter((target) => target.bench === bench).flatMap((target) => {
-    const own = medianOf(target.subject, target.measure);
-    const other = target.of === null ? { value: 1 } : medianOf(target.of, target.measure);
-    if (!own || !other) return [];
-    const value = own.value / other.value;
+    const own = figureOf(target.subject, target.measure);
+    const other = target.of === null ? null : figureOf(target.of, target.measure);
+    if (own === undefined || other === undefined) return [];
+    const { median: value, min, max, runs } = other === null ? measured(own.runs) : ratio(own, other);
     const bounded = target.atLeast !== undefined || target.atMost !== undefined;
     const met = !bounded
       ? null
       : value >= (target.atLeast ?? -Infinity) && value <= (target.atMost ?? Infinity);
-    return [{ target, value, unit: target.of === null ? own.unit : '', met }];
+    const spread = other !== null && runs > 1 ? { min, max } : null;
+    return [{ target, value, spread, unit: other === null ? own.unit : '', met }];
   });
+}
+
+/**
+ * One figure as a multiple of another: round by round where they were measured in the same rounds, as two that ran within a minute
+ * found the machine more alike than the medians of half an hour.
+ */
+function ratio(own: Figure, other: Figure): Measured {
+  if (own.runs.length === other.runs.length)
+    return measured(own.runs.map((run, round) => run / (other.runs[round] as number)));
+  return measured([measured(own.runs).median / measured(other.runs).median]);
 }
 
 /** What a target asks for, in words. */
@@ -142,11 +153,12 @@ export function targetText({ atLeast, atMost }: Target, unit: string): string {
 
 /** The targets of a benchmark as lines for a terminal. */
 export function targetLines(bench: string, figures: readonly Figure[]): string[] {
-  return judged(bench, figures).map(({ target, value, unit, met }) => {
+  return judged(bench, figures).map(({ target, value, spread, unit, met }) => {
     const { subject, of, measure } = target;
     const what = of === null ? `${subject}: ${measure}` : `${subject} / ${of}: ${measure}`;
     const verdict = met === null ? '' : met ? 'met' : 'MISSED';
     const aim = targetText(target, unit);
-    return `  ${verdict.padEnd(6)}  ${what}: ${quoted(value)}${unit && ` ${unit}`}${aim && ` (${aim})`}`;
+    const between = spread === null ? '' : `, ${quoted(spread.min)} to ${quoted(spread.max)}`;
+    return `  ${verdict.padEnd(6)}  ${what}: ${quoted(value)}${unit && ` ${unit}`}${between}${aim && ` (${aim})`}`;
   });
 }
