@@ -42,12 +42,12 @@ export class RequestBody extends Readable {
     done(error);
   }
 
-  /** Whether all of it can be sent once more. */
+  /** Whether it can be sent once more, from its beginning. */
   get isKept(): boolean {
     return this.#kept !== null && !this.#failed;
   }
 
-  /** No answer can be lost any more, so that it will not be sent once more. */
+  /** An answer has begun: it is not sent once more, whatever happens. */
   keepNoLonger(): void {
     this.#kept = null;
   }
