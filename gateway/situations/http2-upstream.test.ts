@@ -312,6 +312,43 @@ describe('a server that speaks HTTP/2', () => {
     expect(await (await get()).text()).toBe('again');
   });
 
+  describe('that dies with one request under way', () => {
+    /** Says something of the first request, or nothing, and dies; answers the others with what they brought. */
+    async function dying(before: (stream: ServerHttp2Stream) => void) {
+      const methods: string[] = [];
+      const { url, sessions } = await h2Server((stream, headers) => {
+        const first = methods.push(String(headers[':method'])) === 1;
+        if (first) before(stream);
+        let body = '';
+        stream.on('data', (chunk) => {
+          body += chunk;
+        });
+        stream.on('end', () => {
+          if (first) for (const session of sessions) session.destroy();
+          else {
+            stream.respond({ ':status': 200 });
+            stream.end(body);
+          }
+        });
+      });
+      return { methods, ...(await gatewayBefore([url], H2)) };
+    }
+
+    it('is sent it once more, with its small body', async () => {
+      const { gateway, key, methods } = await dying(() => {});
+      const answer = await gateway.get('/', key, { method: 'PUT', body: 'small body' });
+      expect([answer.status, await answer.text()]).toEqual([200, 'small body']);
+      expect(methods).toEqual(['PUT', 'PUT']);
+    });
+
+    it('not after an interim answer', async () => {
+      const { gateway, key, methods } = await dying((stream) => stream.additionalHeaders({ ':status': 103 }));
+      expect((await gateway.get('/', key, { method: 'PUT', body: 'small body' })).status).toBe(502);
+      expect((await gateway.get('/', key)).status).toBe(200);
+      expect(methods).toEqual(['PUT', 'GET']);
+    });
+  });
+
   it('that does not answer in time is a 504', async () => {
     const { url } = await h2Server(() => {});
     const { get } = await gatewayBefore([url], { ...H2, timeoutMs: 300 });

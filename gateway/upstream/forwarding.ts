@@ -129,6 +129,7 @@ export class Forwarding implements Dispatcher.DispatchHandler, WaitingRequest {
   /** Now the first byte of the request is about to be sent. */
   onRequestStart(controller: Dispatcher.DispatchController): void {
     this.#controller = controller;
+    if (this.#asked > 1 || !IDEMPOTENT.has(this.#exchange.method)) this.#body?.keepNoLonger();
     if (this.#over) controller.abort(new ClientGone());
   }
 
@@ -147,6 +148,8 @@ export class Forwarding implements Dispatcher.DispatchHandler, WaitingRequest {
     const { res, req } = this.#exchange;
     const received = controller.rawHeaders as ReceivedHeaders;
     if (status < 200) {
+      // Over HTTP/2 nothing else says so.
+      this.onResponseStarted();
       // HTTP/1.0 has no interim answers (RFC 9110 section 15.2).
       if (req.httpVersionMinor > 0) res.writeInformation(status, responseHeaders(received, this.#route));
       return;
@@ -234,7 +237,7 @@ export class Forwarding implements Dispatcher.DispatchHandler, WaitingRequest {
 
   /** Asks once more: another server if there is one, or the same when it was not out of reach. */
   askAgain(tried: Target, error: Error): void {
-    if (this.#over) return;
+    if (this.#over || this.#body?.isFaulty) return;
     const { group } = this.#route;
     const target = group.pick(tried);
     if (target !== null && (target !== tried || connectionBroke(error))) {
@@ -363,6 +366,7 @@ export class Forwarding implements Dispatcher.DispatchHandler, WaitingRequest {
   #forgetClient(): void {
     const { connection } = this.#exchange;
     if (connection.underWay === this) connection.underWay = null;
+    this.#body?.keepNoLonger();
   }
 
   /** The server has no more to do with this. */

@@ -3,8 +3,13 @@ import type { Socket } from 'node:net';
 import { Readable } from 'node:stream';
 import { MalformedBody } from '../listener/connection-fault.ts';
 
-/** Up to this size, what was passed on of a body is kept until an answer begins. */
+/** Up to this size, what was passed on of a body is kept until an answer begins; and of all bodies at once. */
 const KEPT_BYTES = 64 * 1024;
+const KEPT_BYTES_IN_ALL = 64 * 1024 * 1024;
+/** What a piece takes beside its bytes, of which a chunk may have only one. */
+const PIECE_BYTES = 256;
+
+let keptInAll = 0;
 
 /**
  * A request's body on its way upstream, chunk by chunk, at the pace of the slower side. A stream of its own rather than
@@ -47,16 +52,25 @@ export class RequestBody extends Readable {
     return this.#kept !== null && !this.#failed;
   }
 
-  /** An answer has begun: it is not sent once more, whatever happens. */
+  /** It cannot be read to its end, which is told in a moment. */
+  get isFaulty(): boolean {
+    return this.#failed;
+  }
+
+  /** It is not sent once more, whatever happens. Who made it has to say so at last. */
   keepNoLonger(): void {
     this.#kept = null;
+    keptInAll -= this.#keptBytes;
+    this.#keptBytes = 0;
   }
 
   /** The same body from its beginning, in place of this one, while it {@link isKept}. */
   again(): RequestBody {
     this.detach();
     const next = new RequestBody(this.#req, this.#room);
-    for (const chunk of this.#kept ?? []) next.#pass(chunk);
+    const chunks = this.#kept ?? [];
+    this.keepNoLonger();
+    for (const chunk of chunks) next.#pass(chunk);
     if (this.#ended) next.#onEnd();
     return next;
   }
@@ -79,10 +93,19 @@ export class RequestBody extends Readable {
   };
 
   #pass(chunk: Buffer): boolean {
-    this.#keptBytes += chunk.length;
-    if (this.#keptBytes > KEPT_BYTES) this.#kept = null;
-    this.#kept?.push(chunk);
+    if (this.#kept !== null) this.#keep(this.#kept, chunk);
     return this.push(chunk);
+  }
+
+  #keep(kept: Buffer[], chunk: Buffer): void {
+    const bytes = chunk.length + PIECE_BYTES;
+    if (this.#keptBytes + bytes > KEPT_BYTES || keptInAll + bytes > KEPT_BYTES_IN_ALL) {
+      this.keepNoLonger();
+      return;
+    }
+    kept.push(chunk);
+    this.#keptBytes += bytes;
+    keptInAll += bytes;
   }
 
   /** A client that left is the connection's affair; a body that cannot be read has to fail upstream, too. */
