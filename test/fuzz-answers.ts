@@ -1,6 +1,5 @@
 import type { FuzzRandom } from './fuzz-random.ts';
 import { bodyText, chunked, mutate } from './fuzz-requests.ts';
-import { chunkedBody } from './fuzz-rig.ts';
 
 /** What an upstream sends, in pieces, and what it does then. */
 export type FuzzAnswer = { pieces: string[]; after: 'keep' | 'end' | 'reset' };
@@ -86,14 +85,12 @@ const INTERIM = [
 /**
  * The answer of an upstream, or what looks like one, latin1.
  *
- * @param pipelined whether the client sends further requests without waiting for it. No interim answers come before it then, of
- * which only the request whose turn it is gets any, and what comes behind it comes with its end: which request that is, or
- * whether one has been sent on the same connection by then, is a matter of time
+ * @param interim whether interim answers may come before it
  */
-export function fuzzAnswer(random: FuzzRandom, pipelined: boolean): FuzzAnswer {
+export function fuzzAnswer(random: FuzzRandom, interim: boolean): FuzzAnswer {
   const odd = random.chance(0.35);
   let bytes = '';
-  if (random.chance(0.02) && !pipelined) bytes += random.pick(INTERIM);
+  if (random.chance(0.02) && interim) bytes += random.pick(INTERIM);
   const framing = random.integer(20);
   let status = random.pick(STATUSES);
   let body = bodyText(random);
@@ -123,31 +120,7 @@ export function fuzzAnswer(random: FuzzRandom, pipelined: boolean): FuzzAnswer {
     after = random.pick(['end', 'reset']);
   } else if (random.chance(0.04)) after = random.pick(['end', 'reset']);
   if (after === 'keep' && !isWhole(bytes)) after = 'end';
-  const pieces = wholeStatusLines(split(random, bytes, 0.25));
-  return { pieces: pipelined ? surplusWithItsEnd(pieces, endOf(bytes)) : pieces, after };
-}
-
-/** Where an answer ends that ends by itself, before whatever comes behind it. */
-function endOf(bytes: string): number {
-  const headEnd = bytes.indexOf('\r\n\r\n') + 4;
-  const head = bytes.slice(0, headEnd);
-  if (/^HTTP\/1\.1 (?:204|304)/.test(head)) return headEnd;
-  if (/\r\ntransfer-encoding: chunked\r\n/i.test(head))
-    return chunkedBody(bytes, headEnd)?.end ?? bytes.length;
-  const length = /\r\ncontent-length: (\d{1,9})\r\n/i.exec(head)?.[1];
-  return length === undefined ? bytes.length : headEnd + Number(length);
-}
-
-/** Undoes cuts at the end of an answer and behind it. */
-function surplusWithItsEnd(pieces: readonly string[], end: number): string[] {
-  const whole: string[] = [];
-  let before = 0;
-  for (const piece of pieces) {
-    if (before >= end && whole.length > 0) whole.push(`${whole.pop()}${piece}`);
-    else whole.push(piece);
-    before += piece.length;
-  }
-  return whole;
+  return { pieces: wholeStatusLines(split(random, bytes, 0.25)), after };
 }
 
 /** Whether an answer ends by itself; until it ends, nothing else can be seen of what a gateway makes of it. */

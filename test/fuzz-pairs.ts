@@ -69,29 +69,66 @@ export function fuzzCase(seed: number, index: number, keys: readonly string[]): 
   const messages: string[][] = [];
   for (let n = random.pick([1, 1, 1, 2, 3]); n > 0; n--)
     messages.push(split(random, fuzzRequest(random, keys), 0.2));
+  // Of a pipeline, only the request whose turn it is gets interim answers: which one that is, is a matter of time.
   const pipelined = messages.some((pieces) => (pieces.join('').match(/ HTTP\/1/g)?.length ?? 0) > 1);
-  const answers = Array.from({ length: 1 + random.integer(2) }, () => fuzzAnswer(random, pipelined));
+  const answers = Array.from({ length: 1 + random.integer(2) }, () => fuzzAnswer(random, !pipelined));
   return { messages, answers, leave: random.chance(0.03) ? random.pick(['end', 'reset']) : 'no' };
 }
 
-/** Plays a case on both sides. `null`: nothing differs. @param pause see {@link play} */
-export async function compare(
+/** Plays a case on both sides. `null`: nothing differs. */
+export async function compare(pair: Pair, fuzzCase: FuzzCase, key: string): Promise<Difference | null> {
+  const seen = await playBoth(pair, fuzzCase, key);
+  return isSame(seen.without, seen.with) ? null : { fuzzCase, ...seen };
+}
+
+/** @param pause see {@link play} */
+async function playBoth(
   pair: Pair,
   fuzzCase: FuzzCase,
   key: string,
   pause?: number,
-): Promise<Difference | null> {
+): Promise<Omit<Difference, 'fuzzCase'>> {
   const [without, withLane] = await Promise.all(
     [pair.without, pair.with].map(({ gateway, upstream }) =>
       play(gateway.port, upstream, fuzzCase, key, pause),
     ),
   );
-  const [a, b] = [without, withLane] as [FuzzSight, FuzzSight];
-  const same =
+  return { without: without as FuzzSight, with: withLane as FuzzSight };
+}
+
+/**
+ * Pauses with which a difference is played again: from none, so that all comes at once, to so long that whatever was begun is over
+ * by then.
+ */
+const PAUSES = [0, 1, 2, 3, 5, 8, 11, 20];
+
+/**
+ * Whether a difference is one of timing: of what came first of two things at once, such as the end of a connection and the next
+ * request on it, or a refusal and the rest of the body that it refuses. Then the side without the lane does with the same bytes,
+ * when they come faster or slower, what the other one does.
+ */
+export async function isOfTiming(
+  pair: Pair,
+  { fuzzCase, ...first }: Difference,
+  key: string,
+): Promise<boolean> {
+  const without = [first.without];
+  const withLane = [first.with];
+  for (const pause of [...PAUSES, ...PAUSES]) {
+    const seen = await playBoth(pair, fuzzCase, key, pause);
+    without.push(seen.without);
+    withLane.push(seen.with);
+  }
+  return withLane.every((seen) => without.some((possible) => isSame(possible, seen)));
+}
+
+/** Whether both sides showed the same. @param a without the lane @param b with it */
+function isSame(a: FuzzSight, b: FuzzSight): boolean {
+  return (
     comparable(a.client) === comparable(b.client) &&
     JSON.stringify(a.upstream) === JSON.stringify(b.upstream) &&
-    isAmong(b.parts, a.parts);
-  return same ? null : { fuzzCase, without: a, with: b };
+    isAmong(b.parts, a.parts)
+  );
 }
 
 /**

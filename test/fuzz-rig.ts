@@ -35,8 +35,8 @@ export class FuzzUpstream {
   answers: FuzzAnswer[] = [{ pieces: ['HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok'], after: 'keep' }];
   requests: string[] = [];
   parts: string[] = [];
-  /** Turns of the event loop between an answer and the end of its connection. */
-  closingTurns = 0;
+  /** Turns of the event loop between the pieces of an answer, and before the end of its connection. */
+  pause = 0;
   /** Counts all that is received and sent. */
   activity = 0;
 
@@ -87,12 +87,12 @@ export class FuzzUpstream {
     const line = request.slice(0, request.indexOf('\r\n'));
     const { pieces, after } = this.answers[checksum(line) % this.answers.length] as FuzzAnswer;
     for (const piece of pieces) {
-      if (piece !== pieces[0]) await turns(PAUSE);
+      if (piece !== pieces[0]) await turns(this.pause);
       this.activity++;
       socket.write(piece, 'latin1');
     }
     if (after === 'keep') return;
-    await turns(this.closingTurns);
+    await turns(this.pause);
     this.activity++;
     if (after === 'end') socket.end();
     else socket.resetAndDestroy();
@@ -105,8 +105,8 @@ const PAUSE = 2;
 /**
  * Plays a case against a gateway.
  *
- * @param pause turns of the event loop between the pieces that the client sends, and before an upstream that closes after its
- * answer does so
+ * @param pause turns of the event loop between the pieces that client and upstream send, and before an upstream that closes after
+ * its answer does so
  */
 export async function play(
   port: number,
@@ -116,7 +116,7 @@ export async function play(
   pause = PAUSE,
 ): Promise<FuzzSight> {
   upstream.answers = answers;
-  upstream.closingTurns = pause;
+  upstream.pause = pause;
   upstream.requests = [];
   upstream.parts = [];
   let client = '';
@@ -172,7 +172,7 @@ async function quiet(upstream: FuzzUpstream, done: () => boolean = () => false):
 function turns(count: number): Promise<void> {
   return new Promise((resolve) => {
     const turn = (left: number) => (left === 0 ? resolve() : setImmediate(turn, left - 1));
-    setImmediate(turn, count - 1);
+    turn(count);
   });
 }
 
