@@ -141,9 +141,8 @@ function installPackages(contenders: readonly Contender[]): void {
   }
 }
 
-/** Each round begins with another one, and every second goes the other way round. */
+/** Each round begins with another one. */
 function inTurn<T>(list: readonly T[], round: number): T[] {
   const at = round % list.length;
-  const rotated = [...list.slice(at), ...list.slice(0, at)];
-  return round % 2 === 0 ? rotated : rotated.reverse();
+  return [...list.slice(at), ...list.slice(0, at)];
 }

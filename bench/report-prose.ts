@@ -5,7 +5,7 @@ export const BEFORE = `# Performance
 What a request through Tollgate costs, beside what people would otherwise put in front of an API. This page is made from
 [bench/results](../bench/results) by \`npm run bench\`; do not edit it. Each figure is the median of several runs, each
 with fresh processes, with the smallest and the largest beside it. A ratio is that of one round, in which those that are
-compared run one right after the other; it too is the median of all rounds, with the smallest and the largest.
+compared run soon after each other as a rule; it too is the median of all rounds, with the smallest and the largest.
 
 **Ratios carry over to other machines, absolute figures do not.** Requests a second are those of *one core*: each
 contender runs on a core of its own, load generator and API share another. A machine with more cores gives more to

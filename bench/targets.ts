@@ -135,8 +135,8 @@ export function judged(bench: string, figures: readonly Figure[]): Judged[] {
 }
 
 /**
- * One figure as a multiple of another: round by round where they were measured in the same rounds, as two that ran within a minute
- * found the machine more alike than the medians of half an hour.
+ * One figure as a multiple of another: round by round where they were measured in the same rounds, as two that ran soon after each
+ * other found the machine more alike than the medians of half an hour.
  */
 function ratio(own: Figure, other: Figure): Measured {
   if (own.runs.length === other.runs.length)

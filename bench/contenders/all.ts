@@ -5,8 +5,8 @@ import { express, expressWithVersion3, fastify, tcpPassThrough, undiciPassThroug
 import { tollgateBehindNginx, tollgateFastLane, tollgateNodeHttp } from './tollgate.ts';
 
 /**
- * Everyone, in the order of the tables. They run in this order, too, so that those which are compared run one right after the
- * other: what else a machine does changes from minute to minute.
+ * Everyone, in the order of the tables. They run in this order, too, so that those which are compared run soon after each other:
+ * what else a machine does changes from minute to minute.
  */
 export const CONTENDERS: readonly Contender[] = [
   haproxy,
