@@ -30,9 +30,11 @@ type Batch = TakenRow[] & { readonly batchId: string };
 /** How often counts go to the ledger, at the most, and at the least. A crash loses as much. */
 const FLUSH_MS = 500;
 const MAX_FLUSH_MS = 5000;
+/** How long it takes at the most to write all of them: what just missed its turn then is written within {@link MAX_FLUSH_MS}. */
+const MAX_ROUND_MS = MAX_FLUSH_MS - 2 * FLUSH_MS;
 /**
  * Writing takes this part of the time at the most, a little at a time, unless that would take longer than
- * {@link MAX_FLUSH_MS}: in one go it would hold up requests on a machine with one core.
+ * {@link MAX_ROUND_MS}: in one go it would hold up requests on a machine with one core.
  */
 const SHARE = 1 / 40;
 /**
@@ -44,6 +46,8 @@ const MAX_BATCH = 250;
 const CROWDED = 1 / 4;
 /** Of two characters of ASCII each. */
 const PARTS = 2 ** 14;
+/** Parts in turn that are looked through at once for what is to be written. */
+const PARTS_AT_ONCE = 2 ** 10;
 /** Later than any write: whether what was written is in the ledger will be known with the next answer. */
 const NOBODY_KNOWS = 2 ** 30;
 
@@ -69,7 +73,8 @@ export class UsageRecorder {
   readonly #onWritten: (chain: Chain, row: UsageRow, totalRequests: number) => void;
   readonly #isPressing: (chain: Chain) => boolean;
   readonly #current = new Map<string, Count>();
-  #dirty: Count[] = [];
+  /** What is to be written, by {@link PARTS_AT_ONCE}. */
+  readonly #dirty: Count[][] = Array.from({ length: PARTS / PARTS_AT_ONCE }, () => []);
   /** The newest hour that anything was counted in, and the one up to which empty counts are forgotten. */
   #hour = 0;
   #forgottenBefore = 0;
@@ -150,7 +155,7 @@ export class UsageRecorder {
     }
     if (!count.dirty) {
       count.dirty = true;
-      this.#dirty.push(count);
+      (this.#dirty[Math.floor(count.part / PARTS_AT_ONCE)] as Count[]).push(count);
     }
     return count;
   }
@@ -197,21 +202,20 @@ export class UsageRecorder {
       // It may be of the pressing counts only.
       await this.#flushing;
     }
-    const flushing = this.#begin(this.#take(), true);
+    const flushing = this.#begin(true);
     this.#hurry.abort();
     return flushing;
   }
 
   #tick(): void {
     if (this.#flushing) return;
-    if (performance.now() >= this.#nextAt) void this.#begin(this.#take(), true);
-    else void this.#begin([], false);
+    void this.#begin(performance.now() >= this.#nextAt);
   }
 
-  #begin(counts: Count[], all: boolean): Promise<boolean> {
+  #begin(all: boolean): Promise<boolean> {
     if (this.#flushing === undefined) {
       this.#hurry = new AbortController();
-      this.#flushing = this.#flush(counts, all).finally(() => {
+      this.#flushing = this.#flush(all).finally(() => {
         this.#flushing = undefined;
       });
     }
@@ -233,7 +237,7 @@ export class UsageRecorder {
       await sleep(20);
       written = await this.#flushWithin(standstill);
     }
-    const left = this.#take();
+    const left = this.#dirty.flatMap((_, at) => this.#take(at));
     if (left.length === 0) return;
     const requests = left.reduce((sum, count) => sum + count.requests, 0);
     this.#log.error(
@@ -254,12 +258,14 @@ export class UsageRecorder {
     }
   }
 
-  /** @param all whether the counts are all there are, and not only the pressing ones, which are written in any case */
-  async #flush(counts: readonly Count[], all: boolean): Promise<boolean> {
+  /** @param all whether to write all counts there are, and not only the pressing ones */
+  async #flush(all: boolean): Promise<boolean> {
     const begunAt = performance.now();
-    const takenAt = Date.now();
+    const begunAtTime = Date.now();
     try {
-      const spent = await this.#write(counts);
+      let spent = this.#unsure === undefined ? 0 : await this.#add(this.#unsure);
+      spent += await this.#writePressing();
+      if (all) spent += await this.#writeAll();
       // A turn in which there was nothing to write says nothing of the ledger.
       if (this.#failing && spent > 0) {
         this.#log.info('Usage is written to the ledger again');
@@ -267,8 +273,8 @@ export class UsageRecorder {
       }
       if (!all) return true;
       // A little early rather than a whole turn of the timer late.
-      this.#nextAt = begunAt + Math.min(spent / SHARE, MAX_FLUSH_MS / 2) - FLUSH_MS / 2;
-      this.lastFlushedAt = takenAt;
+      this.#nextAt = begunAt + Math.min(spent / SHARE, MAX_ROUND_MS) - FLUSH_MS / 2;
+      this.lastFlushedAt = begunAtTime;
       return true;
     } catch (error) {
       this.failures++;
@@ -278,21 +284,38 @@ export class UsageRecorder {
     }
   }
 
-  /** Milliseconds that the ledger took, without the pauses in between. */
-  async #write(counts: readonly Count[]): Promise<number> {
-    let spent = this.#unsure === undefined ? 0 : await this.#add(this.#unsure);
-    spent += await this.#writePressing();
+  /**
+   * Writes what is counted by the time that its turn comes, in the order of the ledger. Milliseconds that the ledger took, without
+   * the pauses in between.
+   */
+  async #writeAll(): Promise<number> {
+    let spent = 0;
     // What was slow may not be so any more.
     this.#batch = Math.max(MIN_BATCH, Math.floor(this.#batch / 2));
-    for (let start = 0; start < counts.length; ) {
-      const batch = this.#hurry.signal.aborted ? MAX_BATCH : this.#batch;
-      const took = await this.#record(counts.slice(start, start + batch));
-      spent += took;
-      start += batch;
-      const itsTime = (MAX_FLUSH_MS / 2) * (batch / counts.length);
-      if (took > itsTime * CROWDED) this.#batch = Math.min(MAX_BATCH, batch * 2);
-      if (start < counts.length) spent += await this.#pause(Math.min(took / SHARE, itsTime));
+    const until = performance.now() + MAX_ROUND_MS;
+    let counts: Count[] = [];
+    for (let at = 0; at < this.#dirty.length; at++) {
+      const isLast = at === this.#dirty.length - 1;
+      counts = [...counts, ...this.#take(at)];
+      let start = 0;
+      while (start < counts.length) {
+        const batch = this.#hurry.signal.aborted ? MAX_BATCH : this.#batch;
+        // Few of them share a write with what comes next.
+        if (!isLast && counts.length - start < batch) break;
+        const took = await this.#record(counts.slice(start, start + batch));
+        spent += took;
+        start += batch;
+        let left = Math.max(0, counts.length - start);
+        for (let later = at + 1; later < this.#dirty.length; later++)
+          left += (this.#dirty[later] as Count[]).length;
+        // More may have come since it began.
+        const itsTime = Math.max(0, until - performance.now()) * (batch / Math.max(left, batch));
+        if (took > itsTime * CROWDED) this.#batch = Math.min(MAX_BATCH, batch * 2);
+        if (left > 0) spent += await this.#pause(Math.min(took / SHARE, itsTime));
+      }
+      counts = counts.slice(start);
     }
+    this.#forgetPastHours();
     return spent;
   }
 
@@ -360,10 +383,10 @@ export class UsageRecorder {
     return this.#writtenAt - begun;
   }
 
-  /** The counts to write. */
-  #take(): Count[] {
+  /** The counts to write of some parts. */
+  #take(at: number): Count[] {
     const taken: Count[] = [];
-    for (const count of this.#dirty) {
+    for (const count of this.#dirty[at] as Count[]) {
       // Empty for now only, when what was handed in was taken back meanwhile.
       if (count.unsure || isNotEmpty(count)) taken.push(count);
       else {
@@ -372,8 +395,7 @@ export class UsageRecorder {
           count.over = true;
       }
     }
-    this.#dirty = taken;
-    this.#forgetPastHours();
+    this.#dirty[at] = taken;
     return byPart(taken);
   }
 
@@ -390,17 +412,17 @@ export class UsageRecorder {
 }
 
 /**
- * Counts in the order of their parts. What is written at once is then on few of the ledger's pages, where any hundred of many rows
- * would be on nearly as many: of each page that a row changes, the whole is written.
+ * Counts of {@link PARTS_AT_ONCE} in the order of their parts. What is written at once is then on few of the ledger's pages, where
+ * any hundred of many rows would be on nearly as many: of each page that a row changes, the whole is written.
  */
 function byPart(counts: readonly Count[]): Count[] {
   const ordered = counts.slice();
   if (counts.length <= MIN_BATCH) return ordered;
-  const begins = new Uint32Array(PARTS + 1);
-  for (const { part } of counts) (begins[part + 1] as number)++;
-  for (let part = 0; part < PARTS; part++)
-    begins[part + 1] = (begins[part + 1] as number) + (begins[part] as number);
-  for (const count of counts) ordered[(begins[count.part] as number)++] = count;
+  const ends = new Uint32Array(PARTS_AT_ONCE);
+  for (const { part } of counts) (ends[part % PARTS_AT_ONCE] as number)++;
+  for (let part = 1; part < PARTS_AT_ONCE; part++)
+    ends[part] = (ends[part] as number) + (ends[part - 1] as number);
+  for (const count of counts.toReversed()) ordered[--(ends[count.part % PARTS_AT_ONCE] as number)] = count;
   return ordered;
 }
 
