@@ -40,7 +40,6 @@ const TABLE = {
   not_found: [404, 'Not found', undefined],
   method_not_allowed: [405, 'Method not allowed', undefined],
   request_timeout: [408, 'Request not received in time', undefined],
-  target_too_long: [414, 'Request target too long', undefined],
   expectation_failed: [417, 'Expectation cannot be met', undefined],
   headers_too_large: [431, 'Request headers too large', undefined],
   version_not_supported: [505, 'HTTP version not supported', undefined],

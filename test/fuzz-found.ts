@@ -109,5 +109,19 @@ export function foundCases(key: string): FoundCase[] {
       statuses: [429, 501, 200],
       upstream: [],
     },
+    {
+      // Whether its target or a header was found too long depended on what `node:http` had read at once.
+      name: 'a head that comes in two pieces, of which the second looks like a request with too long a target',
+      fuzzCase: {
+        messages: [
+          [`GET /first HTTP/1.1\r\n${lines}X-Custom: `],
+          [`GET /${'x'.repeat(20_000)} HTTP/1.1\r\n${lines}\r\n`],
+        ],
+        answers: [{ pieces: [plain('ok')], after: 'keep' }],
+        leave: 'no',
+      },
+      statuses: [431],
+      upstream: [],
+    },
   ];
 }

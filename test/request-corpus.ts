@@ -224,7 +224,7 @@ export const HOSTILE_HEADS: readonly CorpusRequest[] = [
   header('too long a name', `X${'x'.repeat(20_000)}: y`, 431),
   header('too many', Array.from({ length: 500 }, (_, i) => `X${i}: y`).join('\r\n'), 431),
   header('more than node:http keeps', Array.from({ length: 3000 }, () => 'X:').join('\r\n'), 431),
-  target('too long', `/${'x'.repeat(20_000)}`, 414),
+  target('too long', `/${'x'.repeat(20_000)}`, 431),
 ];
 
 /**

@@ -8,7 +8,7 @@ const GOOD = 'GET /health HTTP/1.1\r\nHost: h\r\n\r\n';
 it.each([
   ['a version that is not spoken', 'GET / HTTP/9.9\r\nHost: h\r\n\r\n', 505, 'version_not_supported'],
   ['no version', 'GET / HTTP/x\r\nHost: h\r\n\r\n', 400, 'invalid_request'],
-  ['a target beyond all bounds', `GET /${'x'.repeat(40_000)} HTTP/1.1\r\n\r\n`, 414, 'target_too_long'],
+  ['a target beyond all bounds', `GET /${'x'.repeat(40_000)} HTTP/1.1\r\n\r\n`, 431, 'headers_too_large'],
   [
     'headers beyond all bounds',
     `GET / HTTP/1.1\r\nX: ${'x'.repeat(40_000)}\r\n\r\n`,

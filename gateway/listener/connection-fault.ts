@@ -55,7 +55,8 @@ function faultOf(error: ParseError): [ProblemCode, string?] {
     case 'ERR_HTTP_REQUEST_TIMEOUT':
       return ['request_timeout'];
     case 'HPE_HEADER_OVERFLOW':
-      return /^[A-Z]+ \S{256}/.test(faultyLine(error)) ? ['target_too_long'] : ['headers_too_large'];
+      // Whether it was the target or a header is not told: of what came in several packets only the last one is there to look at.
+      return ['headers_too_large', 'Its target and header lines together are too large.'];
     case 'HPE_INVALID_VERSION':
       if (/ HTTP\/\d\.\d\r\n$/.test(faultyLine(error))) return ['version_not_supported'];
   }
