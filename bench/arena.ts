@@ -64,7 +64,7 @@ export async function compare(
     }
     const figures: Figure[] = [];
     for (let round = 0; round < rounds; round++) {
-      for (const contender of inTurn(present, round)) {
+      for (const contender of rotated(present, round)) {
         const reading = await oneRun(contender, arena, round, warmUpSeconds, started, read);
         for (const [measure, { value, unit }] of Object.entries(reading)) {
           const known = figures.find((each) => each.subject === contender.name && each.measure === measure);
@@ -141,8 +141,7 @@ function installPackages(contenders: readonly Contender[]): void {
   }
 }
 
-/** Each round begins with another one. */
-function inTurn<T>(list: readonly T[], round: number): T[] {
-  const at = round % list.length;
+function rotated<T>(list: readonly T[], by: number): T[] {
+  const at = by % list.length;
   return [...list.slice(at), ...list.slice(0, at)];
 }

@@ -52,6 +52,17 @@ it('sets a ratio beside its aim, and says when it is missed', () => {
   expect(both(35_000)).toMatch(/\| 0\.70 \| at least 0\.8 \| \*\*missed\*\* \|/);
 });
 
+it('takes a ratio round by round, and shows how far the rounds are apart', () => {
+  // Of medians it would be 1.
+  const both = [
+    rate(nginxStatic.name, [20_000, 50_000, 80_000]),
+    rate(tollgateFastLane.name, [50_000, 30_000, 64_000]),
+  ];
+  expect(report(results('gateway', both))['performance.md']).toContain(
+    '| 0.80 <sub>0.60 to 2.50</sub> | at least 0.8 | met |',
+  );
+});
+
 it('names machine, conditions, versions and who is missing', () => {
   const text = report(results('gateway', [rate(nginxStatic.name, [1])]))['performance.md'];
   for (const part of [

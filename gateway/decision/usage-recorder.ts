@@ -30,8 +30,11 @@ type Batch = TakenRow[] & { readonly batchId: string };
 /** How often counts go to the ledger, at the most, and at the least. A crash loses as much. */
 const FLUSH_MS = 500;
 const MAX_FLUSH_MS = 5000;
-/** How long it takes at the most to write all of them: what just missed its turn then is written within {@link MAX_FLUSH_MS}. */
-const MAX_ROUND_MS = MAX_FLUSH_MS - 2 * FLUSH_MS;
+/**
+ * How long it takes at the most to write all of them. What just missed its turn waits for the next one: as long as this, for the
+ * next round to begin, and for those of the same {@link PARTS_AT_ONCE} that come before it; and timers are late.
+ */
+const MAX_ROUND_MS = MAX_FLUSH_MS - 3 * FLUSH_MS;
 /**
  * Writing takes this part of the time at the most, a little at a time, unless that would take longer than
  * {@link MAX_ROUND_MS}: in one go it would hold up requests on a machine with one core.
@@ -383,7 +386,10 @@ export class UsageRecorder {
     return this.#writtenAt - begun;
   }
 
-  /** The counts to write of some parts. */
+  /**
+   * The counts to write of some parts, in the order of the ledger. What is written at once is then on few of its pages, where any
+   * hundred of many rows would be on nearly as many: of each page that a row changes, the whole is written.
+   */
   #take(at: number): Count[] {
     const taken: Count[] = [];
     for (const count of this.#dirty[at] as Count[]) {
@@ -395,8 +401,9 @@ export class UsageRecorder {
           count.over = true;
       }
     }
-    this.#dirty[at] = taken;
-    return byPart(taken);
+    // Most of them are in order since the last time.
+    this.#dirty[at] = taken.sort((a, b) => a.part - b.part);
+    return taken.slice();
   }
 
   /** Counts stay for their hour: most keys that are used are used again, and a count costs more to make than to keep. */
@@ -409,21 +416,6 @@ export class UsageRecorder {
       this.#current.delete(keyId);
     }
   }
-}
-
-/**
- * Counts of {@link PARTS_AT_ONCE} in the order of their parts. What is written at once is then on few of the ledger's pages, where
- * any hundred of many rows would be on nearly as many: of each page that a row changes, the whole is written.
- */
-function byPart(counts: readonly Count[]): Count[] {
-  const ordered = counts.slice();
-  if (counts.length <= MIN_BATCH) return ordered;
-  const ends = new Uint32Array(PARTS_AT_ONCE);
-  for (const { part } of counts) (ends[part % PARTS_AT_ONCE] as number)++;
-  for (let part = 1; part < PARTS_AT_ONCE; part++)
-    ends[part] = (ends[part] as number) + (ends[part - 1] as number);
-  for (const count of counts.toReversed()) ordered[--(ends[count.part % PARTS_AT_ONCE] as number)] = count;
-  return ordered;
 }
 
 function rowOf(count: Count): TakenRow {

@@ -230,6 +230,58 @@ describe('the usage recorder', () => {
     await usage.close();
   });
 
+  /** Keys of these ids, that nobody ever bought. */
+  async function keysOf(ids: readonly string[]) {
+    const { facts } = await keystoreWithKeys(1);
+    const chains = new Chains(10_000);
+    return ids.map((id) => chains.keyOf({ ...(facts[0] as Key), id, rootId: id }, undefined, NOVEMBER));
+  }
+
+  it('writes in the order of the ledger: each batch is of neighbours there, whatever order they were counted in', async () => {
+    const first = [...'09AZaz'];
+    const ids = first.flatMap((a) =>
+      first.flatMap((b) => Array.from({ length: 30 }, (_, i) => `${a}${b}${i}`)),
+    );
+    const keys = await keysOf(ids);
+    const written: string[][] = [];
+    const usage = recorder(async (rows, onWritten) => {
+      written.push(rows.map(({ keyId }) => keyId));
+      for (const row of rows) onWritten(row, row.requests);
+    });
+    for (let round = 0; round < 2; round++) {
+      written.length = 0;
+      // Their number is no multiple of 7: each comes once, far from the one before.
+      for (let i = 0; i < keys.length; i++) usage.count(keys[(i * 7) % keys.length] as Key, true, NOVEMBER);
+      await usage.flush();
+      const beginnings = written.flat().map((id) => id.slice(0, 2));
+      expect(beginnings).toEqual(ids.map((id) => id.slice(0, 2)).sort());
+      expect(written.length).toBeLessThan(10);
+    }
+    await usage.close();
+  });
+
+  it('what is counted while all are written is written with them, if its turn is still to come', async () => {
+    const [late, ...keys] = (await keysOf(['zz', ...Array.from({ length: 300 }, (_, i) => `aa${i}`)])) as [
+      Key,
+      ...Key[],
+    ];
+    let rounds = 0;
+    let before = 0;
+    const usage = recorder(async (rows, onWritten) => {
+      if (usage.lastFlushedAt !== before) rounds++;
+      before = usage.lastFlushedAt;
+      if (rows.some(({ keyId }) => keyId === 'aa0')) usage.count(late, true, NOVEMBER);
+      await sleep(5);
+      for (const row of rows) onWritten(row, row.requests);
+      if (rows.some(({ keyId }) => keyId === 'zz')) done = rounds;
+    });
+    let done = 0;
+    for (const key of keys) usage.count(key, true, NOVEMBER);
+    await vi.waitFor(() => expect(done).toBeGreaterThan(0), 10_000);
+    expect(done).toBe(1);
+    await usage.close();
+  });
+
   it('says that usage is written again when it is, not when there was nothing to write', async () => {
     const { facts } = await keystoreWithKeys(1);
     const [key] = facts as [Key];

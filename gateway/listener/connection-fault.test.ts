@@ -1,3 +1,4 @@
+import { connect } from 'node:net';
 import { afterEach, expect, it } from 'vitest';
 import { closeAll, sendRaw, startTestGateway } from '../../test/gateways.ts';
 
@@ -27,3 +28,20 @@ it.each([
     }
   },
 );
+
+it('a version that is not spoken is told alike, however its line is cut', async () => {
+  const gateway = await startTestGateway();
+  const line = 'GET / HTTP/9.9\r\n';
+  for (let cut = 1; cut < line.length; cut++) {
+    const socket = connect({ port: gateway.port, host: '127.0.0.1', noDelay: true });
+    let received = '';
+    socket.on('data', (chunk) => {
+      received += chunk;
+    });
+    socket.write(line.slice(0, cut));
+    await new Promise((resolve) => setImmediate(resolve));
+    socket.write(line.slice(cut));
+    await new Promise((resolve) => socket.once('close', resolve));
+    expect(received).toMatch(/^HTTP\/1\.1 505 /);
+  }
+});

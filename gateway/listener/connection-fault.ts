@@ -47,25 +47,18 @@ export function onConnectionFault(
   else if (last.res.writableEnded) socket.destroySoon();
 }
 
-/** An error of `node:http`'s parser: what it read at a time, and how far it got. */
-type ParseError = NodeJS.ErrnoException & { rawPacket?: Buffer; bytesParsed?: number };
+/** An error of `node:http`'s parser. Neither part of it depends on how the packets were cut. */
+type ParseError = NodeJS.ErrnoException & { reason?: string };
 
-function faultOf(error: ParseError): [ProblemCode, string?] {
-  switch (error.code) {
+function faultOf({ code, reason }: ParseError): [ProblemCode, string?] {
+  switch (code) {
     case 'ERR_HTTP_REQUEST_TIMEOUT':
       return ['request_timeout'];
     case 'HPE_HEADER_OVERFLOW':
-      // Whether it was the target or a header is not told: of what came in several packets only the last one is there to look at.
       return ['headers_too_large', 'Its target and header lines together are too large.'];
     case 'HPE_INVALID_VERSION':
-      if (/ HTTP\/\d\.\d\r\n$/.test(faultyLine(error))) return ['version_not_supported'];
+      // Its other reasons are of what is no version.
+      if (reason === 'Invalid HTTP version') return ['version_not_supported'];
   }
   return ['invalid_request', 'This is not an HTTP/1.1 request.'];
-}
-
-/** The line that could not be read. Others may be before it, of requests that are all right. */
-function faultyLine({ rawPacket = Buffer.alloc(0), bytesParsed = 0 }: ParseError): string {
-  const from = bytesParsed === 0 ? 0 : rawPacket.lastIndexOf('\n', bytesParsed - 1) + 1;
-  const end = rawPacket.indexOf('\n', from);
-  return rawPacket.toString('latin1', from, end < 0 ? rawPacket.length : end + 1);
 }

@@ -83,6 +83,31 @@ describe('a kept connection that breaks before a byte of the answer', () => {
     expect(upstream.connections.at(-1)?.received).toMatch(/\r\ncontent-length: 10\r\n\r\nsmall body$/i);
   });
 
+  it('so is the one after more bodies than are kept at once: what was answered is kept no longer', async () => {
+    const body = 'x'.repeat(60_000);
+    let left = 1200;
+    let broken = false;
+    const upstream = await startUpstream((req, res) => {
+      req.resume();
+      req.on('end', () => {
+        if (left-- > 0) res.end('good');
+        else if (broken) res.end('good again');
+        else {
+          broken = true;
+          req.socket.destroy();
+        }
+      });
+    });
+    const { gateway } = await behind([upstream.url]);
+    const { plaintext } = await gateway.key();
+    const put = async () => (await gateway.get('/', plaintext, { method: 'PUT', body })).text();
+    for (let n = 0; n < 1200; n += 20) {
+      const some = await Promise.all(Array.from({ length: 20 }, put));
+      expect(some).toEqual(Array(20).fill('good'));
+    }
+    expect(await put()).toBe('good again');
+  });
+
   it('so is one whose body is still on its way, in chunks', async () => {
     let broken = false;
     const upstream = await startRawUpstream(({ socket }, nth) => {
