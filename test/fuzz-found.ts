@@ -123,5 +123,21 @@ export function foundCases(key: string): FoundCase[] {
       statuses: [431],
       upstream: [],
     },
+    {
+      // Whether the gateway or `node:http` said that the connection closes depended on whether the body had been read by then.
+      name: 'two refused requests, the second with a body that did not wait to be asked for',
+      fuzzCase: {
+        messages: [
+          [
+            'PUT /first HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nbody' +
+              `POST /second HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 20000\r\n\r\n${'x'.repeat(20_000)}`,
+          ],
+        ],
+        answers: [{ pieces: [plain('ok')], after: 'keep' }],
+        leave: 'no',
+      },
+      statuses: [401, 401],
+      upstream: [],
+    },
   ];
 }

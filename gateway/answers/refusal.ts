@@ -90,13 +90,11 @@ export function send(exchange: Exchange, { status, reason, headers, body }: Prob
 /** Whether the connection cannot go on, or the rest of this request is not worth waiting for. */
 function mustClose({ req, head, connection }: Exchange): boolean {
   if (connection.closing || connection.ending) return true;
-  if (!head.hasBody || req.complete) return false;
-  return (
-    connection.faulted ||
-    head.expectsContinue ||
-    head.contentLength === null ||
-    Number(head.contentLength) > SMALL_BODY
-  );
+  if (!head.hasBody) return false;
+  // As `node:http` has it: whoever was not told to send a body may send it or not. That it did not wait may be seen later.
+  if (head.expectsContinue) return true;
+  if (req.complete) return false;
+  return connection.faulted || head.contentLength === null || Number(head.contentLength) > SMALL_BODY;
 }
 
 /** Whether body that nobody wants is on its way. */

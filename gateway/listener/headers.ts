@@ -23,6 +23,7 @@ export type RequestHead = {
   /** `null`: no body, or one of unknown length. */
   contentLength: string | null;
   hasBody: boolean;
+  /** It waits to be told to send its body. */
   expectsContinue: boolean;
   wantsWebSocket: boolean;
   /** What proxies said of the client, all lines joined. Believed only when it comes from a trusted proxy. */

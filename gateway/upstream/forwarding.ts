@@ -118,7 +118,10 @@ export class Forwarding implements Dispatcher.DispatchHandler, WaitingRequest {
   onRoom(target: Target): void {
     const { req, res, head } = this.#exchange;
     // An HTTP/1.0 client cannot have meant it (RFC 9110 section 10.1.1).
-    if (head.expectsContinue && head.hasBody && req.httpVersionMinor > 0) res.writeContinue();
+    if (head.expectsContinue && head.hasBody && req.httpVersionMinor > 0) {
+      res.writeContinue();
+      head.expectsContinue = false;
+    }
     this.#ask(target);
   }
 
